@@ -1,0 +1,41 @@
+# `make demo` and `make test` do all the set-up; a second call installs nothing.
+# PYTHON=/path/to/python3.11 chooses the interpreter, VENV the folder of the environment.
+
+VENV ?= .venv
+PYTHON ?=
+stamp := $(VENV)/.installed
+run := PATH="$(abspath $(VENV))/bin:$$PATH"
+
+.PHONY: help install demo demo-long test lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make install    create $(VENV): the pinned versions, mmcv compiled, this package'
+	@echo 'make demo       pretrain a small BIMM in both stages and show what it learned'
+	@echo 'make demo-long  the same with the longer schedule'
+	@echo 'make test       lint, then all tests'
+	@echo 'make lint       ruff check and ruff format --check'
+	@echo 'make clean      remove caches and build files (not $(VENV), not work_dirs)'
+
+$(stamp): $(wildcard requirements/*.txt) setup.py tools/misc/install.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash tools/misc/install.sh
+	@touch $@
+
+install: $(stamp)
+
+demo: $(stamp)
+	@$(run) python tools/demo.py
+
+demo-long: $(stamp)
+	@$(run) python tools/demo.py --long
+
+lint: $(stamp)
+	@$(run) ruff check .
+	@$(run) ruff format --check .
+
+test: lint
+	@$(run) python -m pytest
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
