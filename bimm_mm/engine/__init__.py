@@ -1,0 +1,3 @@
+from .hooks import ExplainedVarianceHook, FiniteLossHook, GradientNormHook
+
+__all__ = ['ExplainedVarianceHook', 'FiniteLossHook', 'GradientNormHook']

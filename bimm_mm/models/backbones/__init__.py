@@ -1,0 +1,3 @@
+from .bimm_vit import BimmViT
+
+__all__ = ['BimmViT']

@@ -1,0 +1,289 @@
+"""The encoder of both branches: a plain Vision Transformer that is cut into stages."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..layers import (
+    PatchEmbed,
+    TransformerBlock,
+    init_transformer,
+    resize_position_embedding,
+    sincos_position_embedding,
+)
+
+ARCHS = {
+    'tiny': dict(embed_dims=192, depth=12, num_heads=3),
+    'small': dict(embed_dims=384, depth=12, num_heads=6),
+    'base': dict(embed_dims=768, depth=12, num_heads=12),
+    'large': dict(embed_dims=1024, depth=24, num_heads=16),
+}
+OUT_TYPES = ('cls_token', 'avg_featmap', 'featmap', 'raw')
+
+
+@MODELS.register_module()
+class BimmViT(BaseModule):
+    """Vision Transformer for images or clips, of which masked tokens never enter the encoder.
+
+    With ``ids_keep`` it is the encoder of masked pretraining; without, a backbone for any
+    OpenMMLab model.
+
+    Args:
+        arch (str | dict): 'tiny', 'small', 'base', 'large', or a dict with ``embed_dims``,
+            ``depth``, ``num_heads`` and optionally ``mlp_ratio`` (4).
+        img_size (int | tuple[int, int]): height and width for which the position embedding is
+            made, in pixels. Inputs of another size are fine: the embedding is interpolated.
+        patch_size (int): side of a patch in pixels.
+        in_channels (int): channels of the input.
+        num_frames (int, optional): frames T of a clip. None makes an image encoder.
+        tubelet_size (int): frames of a cube; without effect on images.
+        stage_ends (Sequence[int], optional): number of blocks after which each stage ends;
+            increasing, the last one is the depth. The default is the paper's 2, 4, 12 for
+            twelve blocks, and the same fractions of another depth (our choice): 4, 8, 24.
+        with_cls_token (bool): whether there is a class token, never masked (our choice).
+        drop_path_rate (float): stochastic depth, rising linearly from 0 to this over the blocks.
+        out_type (str): 'cls_token' (B, C); 'avg_featmap' (B, C), the mean of the patch tokens;
+            'featmap' (B, C, H', W') or (B, C, T', H', W'); 'raw' (B, 1 + L, C), class token
+            first. Inputs are padded to whole patches for 'featmap', and must consist of whole
+            patches for the others.
+        out_indices (Sequence[int] | str, optional): blocks, counted from 0 and negative from
+            the end, whose outputs are returned; 'stages' for the last block of each stage. The
+            last block by default. Each has a LayerNorm of its own, ``norm{index}``.
+        window_size (int): side of the attention windows in tokens, for dense tasks (ViTDet);
+            0 means global attention everywhere.
+        global_blocks (Sequence[int]): blocks, counted from 0, that attend globally even where
+            ``window_size`` is set.
+        pos_interpolation (str): 'bicubic' or 'bilinear', of the position embedding.
+        with_cp (bool): recompute the blocks' activations in the backward pass, to save memory.
+        frozen_stages (int): -1 trains everything, 0 freezes the patch embedding and class token,
+            n freezes the first n stages as well. Frozen parts are in evaluation mode.
+        init_cfg (dict, optional): as of every OpenMMLab module. A checkpoint may have norms of
+            further stages, which are left aside, and another grid of positions, which is
+            interpolated.
+
+    Raises:
+        ValueError: for a size, stage or index that does not fit; the message says what would.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'base',
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        num_frames: int | None = None,
+        tubelet_size: int = 2,
+        stage_ends: Sequence[int] | None = None,
+        with_cls_token: bool = True,
+        drop_path_rate: float = 0.0,
+        out_type: str = 'cls_token',
+        out_indices: Sequence[int] | str | None = None,
+        window_size: int = 0,
+        global_blocks: Sequence[int] = (),
+        pos_interpolation: str = 'bicubic',
+        with_cp: bool = False,
+        frozen_stages: int = -1,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        arch = self._read_arch(arch)
+        self.embed_dims, self.depth = arch['embed_dims'], arch['depth']
+        self.is_video = num_frames is not None
+        self.patch_size = (tubelet_size if self.is_video else 1, patch_size, patch_size)
+        self.in_channels = in_channels
+        self.stage_ends = self._read_stage_ends(stage_ends)
+        self.num_stages = len(self.stage_ends)
+        self.out_indices = self._read_out_indices(out_indices)
+        self.out_type = out_type
+        if out_type not in OUT_TYPES:
+            raise ValueError(f"out_type='{out_type}' must be one of {', '.join(OUT_TYPES)}")
+        if out_type == 'cls_token' and not with_cls_token:
+            raise ValueError("out_type='cls_token' needs with_cls_token=True")
+        if not -1 <= frozen_stages <= self.num_stages:
+            raise ValueError(f'frozen_stages={frozen_stages} must be -1 to {self.num_stages}')
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
+        self.pos_interpolation = pos_interpolation
+
+        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        self.grid_size = self.token_grid((num_frames or 1, *size))
+        self.patch_embed = PatchEmbed(in_channels, self.embed_dims, self.patch_size, self.is_video)
+        grid = self.grid_size if self.is_video else self.grid_size[1:]
+        self.register_buffer('pos_embed', sincos_position_embedding(self.embed_dims, grid))
+        self.cls_token = (
+            nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
+        )
+        rates = torch.linspace(0, drop_path_rate, self.depth).tolist()
+        self.blocks = nn.ModuleList(
+            TransformerBlock(
+                self.embed_dims,
+                arch['num_heads'],
+                arch['mlp_ratio'],
+                rate,
+                0 if index in global_blocks else window_size,
+            )
+            for index, rate in enumerate(rates)
+        )
+        for index in self.out_indices:
+            self.add_module(f'norm{index}', nn.LayerNorm(self.embed_dims, eps=1e-6))
+        self.apply(init_transformer)
+        if with_cls_token:
+            nn.init.normal_(self.cls_token, std=0.02)
+        self._freeze()
+        self.register_load_state_dict_pre_hook(_adapt_state_dict)
+
+    def forward(self, x: Tensor, ids_keep: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Encode images (B, C, H, W) or clips (B, C, T, H, W).
+
+        Args:
+            x (Tensor): the input, normalised.
+            ids_keep (Tensor, optional): (B, K) indices of the tokens to encode; only with
+                ``out_type='raw'``. All tokens when left out.
+
+        Returns:
+            tuple[Tensor, ...]: one feature for each of ``out_indices``, shaped by ``out_type``.
+        """
+        if ids_keep is not None and self.out_type != 'raw':
+            raise ValueError(f"ids_keep needs out_type='raw', not '{self.out_type}'")
+        x, grid = self.embed(x, ids_keep)
+        outputs = []
+        for index, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
+            if self.with_cp and x.requires_grad:
+                x = checkpoint(block, x, grid, use_reentrant=False)
+            else:
+                x = block(x, grid)
+            if index in self.out_indices:
+                outputs.append(self._shape_output(getattr(self, f'norm{index}')(x), grid))
+        return tuple(outputs)
+
+    def embed(
+        self, x: Tensor, ids_keep: Tensor | None = None
+    ) -> tuple[Tensor, tuple[int, int, int]]:
+        """Tokens with their positions, class token first: (B, 1 + K, C), and the token grid."""
+        x = self._as_clip(x)
+        grid = self.token_grid(tuple(x.shape[2:]))
+        positions = resize_position_embedding(self.pos_embed, grid, self.pos_interpolation)
+        positions = positions.flatten(1, 3)
+        x = self.patch_embed(x, ids_keep)
+        x = x + (positions if ids_keep is None else positions[0, ids_keep])
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
+        return x, grid
+
+    def token_grid(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
+        """(T, H, W) in frames and pixels to (T', H', W') in tokens."""
+        names = ('num_frames', 'img_size (height)', 'img_size (width)')
+        for name, length, patch in zip(names, size, self.patch_size, strict=True):
+            if length < 1 or length % patch:
+                raise ValueError(
+                    f'{name}={length} is no multiple of the patch ({patch}): '
+                    f'{length // patch * patch or patch} or {(length // patch + 1) * patch} is'
+                )
+        return tuple(length // patch for length, patch in zip(size, self.patch_size, strict=True))
+
+    def train(self, mode: bool = True) -> 'BimmViT':
+        """Set the training mode, but leave frozen stages in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        return self
+
+    def _as_clip(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) or (B, C, T, H, W) to the latter, padded where the output is a map."""
+        dims = 5 if self.is_video else 4
+        if x.dim() != dims or x.shape[1] != self.in_channels:
+            wanted = '(B, {}, T, H, W)' if self.is_video else '(B, {}, H, W)'
+            raise ValueError(
+                f'the input has shape {tuple(x.shape)}, but this '
+                f'{"video" if self.is_video else "image"} encoder needs '
+                f'{wanted.format(self.in_channels)}'
+            )
+        x = x if self.is_video else x[:, :, None]
+        if self.out_type == 'featmap':
+            padding = [-length % patch for length, patch in zip(x.shape[3:], self.patch_size[1:])]
+            x = F.pad(x, (0, padding[1], 0, padding[0]))
+        return x
+
+    def _shape_output(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        if self.out_type == 'raw':
+            return x
+        if self.out_type == 'cls_token':
+            return x[:, 0]
+        x = x[:, -math.prod(grid) :]
+        if self.out_type == 'avg_featmap':
+            return x.mean(dim=1)
+        size = grid if self.is_video else grid[1:]
+        return x.transpose(1, 2).reshape(len(x), self.embed_dims, *size)
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        blocks = self.stage_ends[self.frozen_stages - 1] if self.frozen_stages else 0
+        norms = [getattr(self, f'norm{index}') for index in self.out_indices if index < blocks]
+        return [self.patch_embed, *self.blocks[:blocks], *norms]
+
+    def _freeze(self) -> None:
+        for module in self._frozen_modules():
+            module.eval().requires_grad_(False)
+        if self.frozen_stages >= 0 and self.cls_token is not None:
+            self.cls_token.requires_grad_(False)
+
+    @staticmethod
+    def _read_arch(arch: str | dict) -> dict:
+        if isinstance(arch, str):
+            if arch not in ARCHS:
+                raise ValueError(f"arch='{arch}' must be one of {', '.join(ARCHS)}, or a dict")
+            arch = ARCHS[arch]
+        wanted = {'embed_dims', 'depth', 'num_heads'}
+        if not wanted <= set(arch) <= wanted | {'mlp_ratio'}:
+            raise ValueError(
+                f'arch={dict(arch)} must have embed_dims, depth and num_heads, '
+                'and may have mlp_ratio'
+            )
+        return dict(mlp_ratio=4.0) | dict(arch)
+
+    def _read_stage_ends(self, ends: Sequence[int] | None) -> tuple[int, ...]:
+        if ends is None:
+            ends = sorted({max(self.depth // 6, 1), max(self.depth // 3, 1), self.depth})
+        ends = tuple(ends)
+        if list(ends) != sorted(set(ends)) or not ends or ends[0] < 1 or ends[-1] != self.depth:
+            raise ValueError(
+                f'stage_ends={ends} must increase from at least 1 up to the depth, {self.depth}'
+            )
+        return ends
+
+    def _read_out_indices(self, indices: Sequence[int] | str | None) -> tuple[int, ...]:
+        if indices == 'stages':
+            indices = [end - 1 for end in self.stage_ends]
+        indices = [-1] if indices is None else list(indices)
+        resolved = tuple(index % self.depth for index in indices)
+        out_of_range = any(not -self.depth <= index < self.depth for index in indices)
+        if out_of_range or list(resolved) != sorted(set(resolved)) or not resolved:
+            raise ValueError(
+                f'out_indices={tuple(indices)} must increase within the blocks, '
+                f'0 to {self.depth - 1} (or negative from the end)'
+            )
+        return resolved
+
+
+def _adapt_state_dict(module: BimmViT, state_dict: dict, prefix: str, *args) -> None:
+    """Fit a checkpoint of an encoder with other outputs or another input size to this one.
+
+    Norms of stages that this encoder does not return are left aside; positions are interpolated.
+    """
+    kept = {f'{prefix}norm{index}' for index in module.out_indices}
+    for key in list(state_dict):
+        name = key.rpartition('.')[0]
+        if name.removeprefix(f'{prefix}norm').isdigit() and name not in kept:
+            del state_dict[key]
+    key = f'{prefix}pos_embed'
+    positions = state_dict.get(key)
+    if positions is not None and positions.dim() == 5:
+        grid = tuple(module.pos_embed.shape[1:4])
+        state_dict[key] = resize_position_embedding(positions, grid, module.pos_interpolation)

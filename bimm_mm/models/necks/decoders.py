@@ -1,0 +1,137 @@
+"""The lightweight decoders of the stages. They are thrown away after pretraining."""
+
+import math
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from ..layers import TransformerBlock, init_transformer, sincos_position_embedding
+
+
+class StageDecoder(BaseModule):
+    """What the decoders of a stage share: width, mask token and positions.
+
+    Args:
+        in_dims (int): width of the encoder's tokens.
+        out_dims (int): number of values of the target per token.
+        grid_size (tuple[int, int, int]): token grid (T', H', W').
+        embed_dims (int): width W of the decoder.
+        video (bool): whether the position embedding is joint space-time, or 2D.
+    """
+
+    predicts = 'masked'
+
+    def __init__(
+        self,
+        in_dims: int,
+        out_dims: int,
+        grid_size: tuple[int, int, int],
+        embed_dims: int,
+        video: bool,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.embed_dims = embed_dims
+        self.out_dims = out_dims
+        self.grid_size = tuple(grid_size)
+        self.embed = nn.Linear(in_dims, embed_dims)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
+        nn.init.normal_(self.mask_token, std=0.02)
+        grid = self.grid_size if video else self.grid_size[1:]
+        self.register_buffer('pos_embed', sincos_position_embedding(embed_dims, grid))
+
+    def positions(self) -> Tensor:
+        """(1, T' * H' * W', W), the position of every token of the grid."""
+        return self.pos_embed.flatten(1, 3)
+
+
+@MODELS.register_module()
+class LinearDecoder(StageDecoder):
+    """Predict with a few linear layers (paper: the decoder of stage V1).
+
+    Linear layers on single tokens cannot tell a masked patch anything about its surroundings.
+    So mask tokens and positions are put into the grid, and a linear layer mixes the tokens over
+    space, another one over time, before the channels are mapped to the target (our choice).
+
+    Args:
+        embed_dims (int): width (our choice: 256).
+        predict (str): 'masked', or 'visible' for the alternative: each visible token is mapped
+            to the target of its own patch, without any mixing.
+    """
+
+    def __init__(self, *args, embed_dims: int = 256, predict: str = 'masked', **kwargs) -> None:
+        super().__init__(*args, embed_dims=embed_dims, **kwargs)
+        if predict not in ('masked', 'visible'):
+            raise ValueError(f"predict='{predict}' must be 'masked' or 'visible'")
+        self.predicts = predict
+        if predict == 'masked':
+            frames, area = self.grid_size[0], math.prod(self.grid_size[1:])
+            self.mix_space = nn.Linear(area, area)
+            self.mix_time = nn.Linear(frames, frames) if frames > 1 else nn.Identity()
+        else:
+            self.mask_token = None
+        self.head = nn.Linear(embed_dims, self.out_dims)
+        self.apply(init_transformer)
+
+    def forward(self, x: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
+        """(B, [1 +] K, C) visible tokens to (B, M or K, out_dims) predictions."""
+        x = self.embed(x)
+        cls, x = x[:, : -ids_keep.shape[1]], x[:, -ids_keep.shape[1] :]
+        if self.predicts == 'visible':
+            return self.head(x)
+        frames, area = self.grid_size[0], math.prod(self.grid_size[1:])
+        grid = self.mask_token.to(x.dtype).expand(len(x), frames * area, -1)
+        grid = grid.scatter(1, ids_keep[..., None].expand_as(x), x) + self.positions()
+        if cls.shape[1]:  # the class token has no place in the grid: all tokens get it
+            grid = grid + cls
+        grid = self.mix_space(grid.view(len(x), frames, area, -1).transpose(2, 3))
+        grid = self.mix_time(grid.transpose(1, 3)).permute(0, 3, 1, 2).flatten(1, 2)
+        picked = ids_mask[..., None].expand(-1, -1, self.embed_dims)
+        return self.head(grid.gather(1, picked))
+
+
+@MODELS.register_module()
+class TransformerDecoder(StageDecoder):
+    """Predict masked tokens with Transformer blocks (paper: the decoders of V2, V4 and MT).
+
+    Args:
+        embed_dims (int): width (our choice: 256 for V2, 384 for V4 and MT, as VideoMAE).
+        depth (int): blocks (our choice: 1 for V2, 4 for V4 and MT).
+        num_heads (int): heads (our choice: 8 for V2, 6 for V4 and MT).
+        mlp_ratio (float): hidden width of the blocks' MLP over their width.
+        mlp_head (bool): whether an MLP with one hidden layer of the decoder's width predicts the
+            patch (paper), or a linear layer (MAE, VideoMAE).
+    """
+
+    def __init__(
+        self,
+        *args,
+        embed_dims: int = 384,
+        depth: int = 4,
+        num_heads: int = 6,
+        mlp_ratio: float = 4.0,
+        mlp_head: bool = True,
+        **kwargs,
+    ) -> None:
+        super().__init__(*args, embed_dims=embed_dims, **kwargs)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(embed_dims, num_heads, mlp_ratio) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
+        head = [nn.Linear(embed_dims, self.out_dims)]
+        if mlp_head:
+            head = [nn.Linear(embed_dims, embed_dims), nn.GELU(), *head]
+        self.head = nn.Sequential(*head)
+        self.apply(init_transformer)
+
+    def forward(self, x: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
+        """(B, [1 +] K, C) visible tokens to (B, M, out_dims) predictions of the masked ones."""
+        positions = self.positions()[0]
+        x = self.embed(x)
+        cls, x = x[:, : -ids_keep.shape[1]], x[:, -ids_keep.shape[1] :]
+        x = torch.cat([cls, x + positions[ids_keep], self.mask_token + positions[ids_mask]], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x[:, -ids_mask.shape[1] :]))

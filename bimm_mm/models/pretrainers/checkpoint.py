@@ -1,0 +1,88 @@
+"""From a ventral checkpoint to the branches of the next stage."""
+
+import re
+
+from mmengine.logging import print_log
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+PATCH_EMBEDDING = 'patch_embed.projection.weight'
+
+
+def inflate_patch_embedding(weight: Tensor, tubelet_size: int) -> Tensor:
+    """Patch embedding of images to one of cubes, such that a static clip gives the same tokens.
+
+    Args:
+        weight (Tensor): (C, C_in, p, p).
+        tubelet_size (int): frames t of a cube.
+
+    Returns:
+        Tensor: (C, C_in, t, p, p), the weight divided among the frames (our choice).
+    """
+    return weight[:, :, None].repeat(1, 1, tubelet_size, 1, 1) / tubelet_size
+
+
+def load_ventral_encoder(backbone: nn.Module, checkpoint: str) -> None:
+    """Initialise an encoder, of images or clips, from a ventral checkpoint.
+
+    Blocks, norms, class token and patch embedding are taken over, the latter inflated for clips.
+    Positions are taken over by image encoders; clips keep their joint space-time positions. Norms
+    of stages which the checkpoint's encoder did not have start anew.
+
+    Args:
+        backbone (nn.Module): :class:`BimmViT`.
+        checkpoint (str): a file of a pretrainer with a ventral branch, or of an image encoder.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the checkpoint has no ventral encoder, or one that does not fit.
+    """
+    state = _read(checkpoint)
+    prefixes = ('ventral.backbone.', 'backbone.', '')
+    prefix = next((p for p in prefixes if p + PATCH_EMBEDDING in state), None)
+    if prefix is None or state[prefix + PATCH_EMBEDDING].dim() != 4:
+        raise ValueError(
+            f"checkpoint '{checkpoint}' holds no image encoder: it needs keys like "
+            f"'ventral.backbone.{PATCH_EMBEDDING}', with four dimensions"
+        )
+    state = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
+    if backbone.is_video:
+        state[PATCH_EMBEDDING] = inflate_patch_embedding(
+            state[PATCH_EMBEDDING], backbone.patch_size[0]
+        )
+        state['pos_embed'] = backbone.pos_embed
+    try:
+        missing, unexpected = backbone.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint '{checkpoint}' does not fit the encoder: {error}") from error
+    missing = [key for key in missing if not re.fullmatch(r'norm\d+\.(weight|bias)', key)]
+    if missing or unexpected:
+        raise ValueError(
+            f"checkpoint '{checkpoint}' does not fit the encoder: it lacks {missing or 'nothing'} "
+            f'and has {unexpected or "nothing"} besides'
+        )
+    print_log(f'Initialised the encoder from the ventral branch of {checkpoint}', 'current')
+
+
+def load_ventral_decoders(neck: nn.Module, checkpoint: str) -> None:
+    """Let the ventral decoders go on from a checkpoint, where it has decoders of the same shape.
+
+    Others (of MAE, or with another target) start anew, which the log says.
+    """
+    prefix = 'ventral.neck.'
+    state = _read(checkpoint)
+    state = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
+    own = neck.state_dict()
+    fits = own.keys() == state.keys() and all(own[key].shape == state[key].shape for key in own)
+    if fits:
+        neck.load_state_dict(state)
+    print_log(
+        f'The ventral decoders {"go on from" if fits else "start anew: they do not match those of"}'
+        f' {checkpoint}',
+        'current',
+    )
+
+
+def _read(checkpoint: str) -> dict[str, Tensor]:
+    state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    return state.get('state_dict', state)

@@ -1,0 +1,219 @@
+"""The algorithms: one branch alone, or both jointly."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from .branch import Branch, Reconstruction
+from .checkpoint import load_ventral_decoders, load_ventral_encoder
+
+
+class MaskedPretrainer(BaseModel):
+    """What the pretrainers share: the ways of a batch through one or more branches.
+
+    Args:
+        branches (dict[str, dict]): name and config of each branch. Names are the prefixes in
+            checkpoints and logs.
+        weights (dict[str, float]): weight of each branch's losses.
+        data_preprocessor (dict, optional): :class:`ClipDataPreprocessor` by default.
+    """
+
+    def __init__(
+        self,
+        branches: dict[str, dict],
+        weights: dict[str, float],
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor or dict(type='ClipDataPreprocessor'), init_cfg)
+        statistics = {
+            key: getattr(self.data_preprocessor, key).flatten().tolist() for key in ('mean', 'std')
+        }
+        self.branch_names = tuple(branches)
+        self.branch_weights = weights
+        for name, config in branches.items():
+            self.add_module(name, Branch(**(statistics | dict(config))))
+
+    @property
+    def branches(self) -> dict[str, Branch]:
+        """The branches by name."""
+        return {name: getattr(self, name) for name in self.branch_names}
+
+    def forward(
+        self, inputs: Tensor, data_samples: Sequence | None = None, mode: str = 'tensor'
+    ) -> dict:
+        """Run the model on a normalised batch.
+
+        Args:
+            inputs (Tensor): (B, 3, T, H, W) clips, or (B, 3, H, W) images where only a ventral
+                branch is there. An image branch gets one random frame of each clip.
+            data_samples (Sequence, optional): not used, pretraining needs no labels.
+            mode (str): 'loss', 'tensor' or 'predict'.
+
+        Returns:
+            dict: with 'loss', ``loss_{branch}_{target}``, the weighted losses, and
+            ``explained_{branch}_{target}``, their explained variances; with 'tensor', per branch
+            the features of all stages, (B, 1 + L, C) each, with nothing masked; with 'predict',
+            per branch a :class:`Reconstruction`.
+        """
+        if mode not in ('loss', 'tensor', 'predict'):
+            raise ValueError(f"mode='{mode}' must be 'loss', 'tensor' or 'predict'")
+        inputs = self.split_inputs(inputs)
+        if mode == 'loss':
+            return self.loss(inputs)
+        if mode == 'predict':
+            return self.predict(inputs)
+        return {name: branch.backbone(inputs[name]) for name, branch in self.branches.items()}
+
+    def loss(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of all branches from the input of each."""
+        result = {}
+        for name, branch in self.branches.items():
+            losses, explained = branch.loss(inputs[name])
+            for target in losses:
+                result[f'loss_{name}_{target}'] = self.branch_weights[name] * losses[target]
+                result[f'explained_{name}_{target}'] = explained[target]
+        return result
+
+    @torch.no_grad()
+    def predict(self, inputs: dict[str, Tensor]) -> dict[str, Reconstruction]:
+        """Masks, predictions and targets of all branches, for pictures."""
+        return {name: branch(inputs[name]) for name, branch in self.branches.items()}
+
+    def split_inputs(self, inputs: Tensor) -> dict[str, Tensor]:
+        """The input of each branch: clips, or one random frame of each clip (paper: section 3)."""
+        result = {}
+        for name, branch in self.branches.items():
+            if branch.is_video and inputs.dim() != 5:
+                raise ValueError(
+                    f'inputs of shape {tuple(inputs.shape)} are images, but the {name} branch '
+                    'needs clips (B, 3, T, H, W)'
+                )
+            is_frame = inputs.dim() == 5 and not branch.is_video
+            result[name] = self.pick_frames(inputs) if is_frame else inputs
+        return result
+
+    def pick_frames(self, clips: Tensor) -> Tensor:
+        """One random frame of each clip: (B, 3, T, H, W) to (B, 3, H, W)."""
+        picks = torch.randint(clips.shape[2], (len(clips),), device=clips.device)
+        return clips[torch.arange(len(clips), device=clips.device), :, picks]
+
+    def gradient_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Groups of parameters whose gradient norms are worth a look, by name."""
+        groups: dict[str, list[nn.Parameter]] = {}
+        owners: dict[nn.Parameter, list[str]] = {}
+        for name, branch in self.branches.items():
+            for parameter in branch.parameters():
+                owners.setdefault(parameter, []).append(name)
+        for parameter, names in owners.items():
+            group = names[0] if len(names) == 1 else 'shared'
+            groups.setdefault(group, []).append(parameter)
+        return groups
+
+
+@MODELS.register_module()
+class SingleBranchPretrainer(MaskedPretrainer):
+    """Pretrain one branch: the ventral stage, BIMM-Dorsal, MAE or VideoMAE, by its config.
+
+    Args:
+        ventral (dict): the branch, on images or on random frames of clips; see :class:`Branch`.
+        dorsal (dict): the branch, on clips. Exactly one of the two is given.
+        data_preprocessor (dict, optional): :class:`ClipDataPreprocessor` by default.
+    """
+
+    def __init__(
+        self,
+        ventral: dict | None = None,
+        dorsal: dict | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        branches = {
+            name: branch
+            for name, branch in (('ventral', ventral), ('dorsal', dorsal))
+            if branch is not None
+        }
+        if len(branches) != 1:
+            raise ValueError(
+                'SingleBranchPretrainer needs exactly one of ventral and dorsal, and got '
+                f'{"both" if branches else "none"}'
+            )
+        super().__init__(branches, dict.fromkeys(branches, 1.0), data_preprocessor, init_cfg)
+
+
+@MODELS.register_module()
+class DualBranchPretrainer(MaskedPretrainer):
+    """Pretrain both branches jointly on clips: L = L_ventral + λ · L_dorsal (paper: section 3).
+
+    Args:
+        ventral (dict): the branch on one random frame of each clip; see :class:`Branch`.
+        dorsal (dict): the branch on the clip.
+        share (str | int): Transformer blocks that serve both branches: 'none', 'partial', those
+            of all stages but the last (paper: V1 and V2), 'all', or a number of blocks, counted
+            from the input. Patch embeddings, class tokens, norms and decoders stay separate (our
+            choice).
+        dorsal_weight (float): λ (paper: 1).
+        init_dorsal_from (str, optional): checkpoint of the ventral stage. The ventral branch
+            goes on from it, and the dorsal encoder is initialised from its encoder, with the
+            patch embedding inflated.
+        data_preprocessor (dict, optional): :class:`ClipDataPreprocessor` by default.
+    """
+
+    def __init__(
+        self,
+        ventral: dict,
+        dorsal: dict,
+        share: str | int = 'partial',
+        dorsal_weight: float = 1.0,
+        init_dorsal_from: str | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        branches = dict(ventral=ventral, dorsal=dorsal)
+        weights = dict(ventral=1.0, dorsal=dorsal_weight)
+        super().__init__(branches, weights, data_preprocessor, init_cfg)
+        self.init_dorsal_from = init_dorsal_from
+        if self.ventral.is_video or not self.dorsal.is_video:
+            raise ValueError(
+                'the ventral backbone must be an image encoder (num_frames=None) and the dorsal '
+                'one a video encoder (num_frames=16, say)'
+            )
+        self.num_shared = self._read_share(share)
+        for index in range(self.num_shared):
+            self.dorsal.backbone.blocks[index] = self.ventral.backbone.blocks[index]
+
+    def init_weights(self) -> None:
+        """Initialise both branches, then from ``init_dorsal_from``."""
+        super().init_weights()
+        if self.init_dorsal_from is not None:
+            load_ventral_encoder(self.ventral.backbone, self.init_dorsal_from)
+            load_ventral_decoders(self.ventral.neck, self.init_dorsal_from)
+            load_ventral_encoder(self.dorsal.backbone, self.init_dorsal_from)
+
+    def _read_share(self, share: str | int) -> int:
+        ventral, dorsal = self.ventral.backbone, self.dorsal.backbone
+        numbers = {'none': 0, 'all': ventral.depth}
+        if ventral.num_stages > 1:
+            numbers['partial'] = ventral.stage_ends[-2]
+        number = numbers.get(share, share)
+        if not isinstance(number, int) or not 0 <= number <= ventral.depth:
+            raise ValueError(
+                f"share='{share}' must be one of {', '.join(numbers)}, or a number of blocks from "
+                f'0 to {ventral.depth}'
+            )
+        for index in range(number):
+            shapes = [
+                [tuple(p.shape) for p in backbone.blocks[index].parameters()]
+                if index < backbone.depth
+                else None
+                for backbone in (ventral, dorsal)
+            ]
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"share='{share}' needs the same arch in both branches, but block {index} "
+                    'differs; give both backbones one arch, or set share="none"'
+                )
+        return number

@@ -1,0 +1,113 @@
+"""Gabor features, the target of stage V1: oriented energy at several scales."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from ..layers import take_patches
+from .base import BaseTarget
+
+
+@MODELS.register_module()
+class GaborTarget(BaseTarget):
+    """Magnitudes of a bank of Gabor filters on luminance (paper: stage V1; the bank is ours).
+
+    For each orientation and wavelength a pair of an even and an odd filter is applied, with a
+    Gaussian envelope of one octave bandwidth. The magnitude of the pair varies slowly, so it is
+    sampled once or twice per side of a cell (short wavelengths twice), averaged over the cell,
+    and over the frames of a tubelet. It does not depend on the sign of the contrast, and is zero
+    where the input is flat.
+
+    Can be the target generator of mmpretrain's MaskFeat: without ``ids`` it returns all tokens.
+
+    Args:
+        wavelengths (Sequence[float]): in pixels, at least 2.
+        orientations (int): number of orientations, evenly spaced over 180°.
+        cell (int): side of a cell in pixels; divides the patch size.
+        scale (float): one constant for all patches (our choice; see docs/method.md).
+        power (float): exponent applied to the averaged magnitude before scaling, in (0, 1].
+    """
+
+    name = 'gabor'
+
+    def __init__(
+        self,
+        wavelengths: Sequence[float] = (4, 6, 9, 13),
+        orientations: int = 8,
+        cell: int = 4,
+        scale: float = 1.0,
+        power: float = 1.0,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        frames, height, width = self.patch_size
+        if cell % 2 or height % cell or width % cell:
+            raise ValueError(f'cell={cell} must be even and divide the patch, {height}x{width}')
+        if min(wavelengths) < 2:
+            raise ValueError(f'wavelengths={tuple(wavelengths)} must be at least 2 pixels')
+        self.cell = cell
+        self.scale = scale
+        self.power = power
+        self.out_dims = len(wavelengths) * orientations * (height // cell) * (width // cell)
+        self.strides = [cell if wavelength >= 2 * cell else cell // 2 for wavelength in wavelengths]
+        for index, (wavelength, stride) in enumerate(zip(wavelengths, self.strides, strict=True)):
+            bank = gabor_bank(wavelength, orientations, even_size=stride % 2 == 0)
+            self.register_buffer(f'bank{index}', bank[:, None], persistent=False)
+
+    def compute(self, x: Tensor, ids: Tensor | None) -> Tensor:
+        """Values in the order wavelength and orientation, cell row, cell column."""
+        batch, _, frames = x.shape[:3]
+        image = self.luminance(x).flatten(0, 1)[:, None]
+        energy = torch.cat(
+            [
+                F.avg_pool2d(self.magnitude(image, index), self.cell // stride)
+                for index, stride in enumerate(self.strides)
+            ],
+            dim=1,
+        )
+        tubelet, *size = self.patch_size
+        energy = energy.unflatten(0, (batch, frames // tubelet, tubelet)).mean(dim=2)
+        patch = (1, *(length // self.cell for length in size))
+        energy = take_patches(energy.transpose(1, 2), patch, ids)
+        return (energy if self.power == 1 else energy.pow_(self.power)).mul_(self.scale)
+
+    def magnitude(self, image: Tensor, index: int) -> Tensor:
+        """Response of one wavelength's bank: (N, 1, H, W) to (N, orientations, H/s, W/s)."""
+        bank, stride = getattr(self, f'bank{index}'), self.strides[index]
+        margin = (bank.shape[-1] - stride) // 2
+        image = F.pad(image, (margin,) * 4, mode='replicate')
+        even, odd = F.conv2d(image, bank, stride=stride).chunk(2, dim=1)
+        return torch.hypot(even, odd)
+
+
+def gabor_bank(wavelength: float, orientations: int, even_size: bool) -> Tensor:
+    """Even, then odd Gabor filters of one wavelength, with a bandwidth of one octave.
+
+    A grating of the filter's wavelength, orientation and amplitude a gives a magnitude of a; a
+    flat image gives 0.
+
+    Args:
+        wavelength (float): in pixels.
+        orientations (int): n; filter k has its wave vector at k * 180° / n from the x axis.
+        even_size (bool): whether the filter has an even side, so that its centre lies between
+            pixels, as the centre of a cell does.
+
+    Returns:
+        Tensor: (2 * n, side, side) float32.
+    """
+    sigma = wavelength / math.pi * math.sqrt(math.log(2) / 2) * 3  # (2^b + 1) / (2^b - 1), b = 1
+    side = 2 * math.ceil(2.5 * sigma) + (not even_size)
+    position = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
+    y, x = torch.meshgrid(position, position, indexing='ij')
+    envelope = torch.exp(-(x**2 + y**2) / (2 * sigma**2))
+    envelope = envelope / envelope.sum()
+    angle = torch.arange(orientations, dtype=torch.float64) * math.pi / orientations
+    wave = x * angle.cos()[:, None, None] + y * angle.sin()[:, None, None]
+    wave = wave * (2 * math.pi / wavelength)
+    even, odd = wave.cos() * envelope, wave.sin() * envelope
+    even = even - even.sum(dim=(1, 2), keepdim=True) * envelope
+    return 2 * torch.cat([even, odd]).float()
