@@ -1,0 +1,270 @@
+"""Bridges over gaps in the OpenMMLab releases, one function each, and nothing else.
+
+Each names the release it is for and does nothing where the gap is closed. :func:`apply` is called
+when ``bimm_mm`` is imported; it imports no OpenMMLab package but mmengine.
+:func:`init_cpu_launcher` is called by whoever starts a distributed Runner, as ``tools/train.py``.
+"""
+
+import importlib.abc
+import importlib.machinery
+import io
+import os
+import subprocess
+import sys
+import types
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from mmengine.logging import HistoryBuffer
+from mmengine.registry import MODEL_WRAPPERS
+from torch.nn.parallel import DistributedDataParallel
+
+DRN_PACKAGE = 'mmaction.models.localizers.drn'
+
+# What the multi-modal parts of the two packages import when they are imported, except outputs and
+# configs, which every transformers has.
+MULTIMODAL_IMPORTS = {
+    'mmpretrain': {
+        'transformers': 'AutoConfig AutoModelForCausalLM AutoTokenizer BartTokenizer '
+        'BasicTokenizer BertTokenizer BertTokenizerFast LlamaTokenizer PreTrainedModel WordpieceTokenizer',
+        'transformers.modeling_utils': 'GenerationConfig GenerationMixin PretrainedConfig '
+        'apply_chunking_to_forward find_pruneable_heads_and_indices prune_linear_layer',
+        'transformers.models.auto.auto_factory': '_BaseAutoModelClass',
+        'transformers.utils': 'add_code_sample_docstrings add_start_docstrings '
+        'add_start_docstrings_to_model_forward logging replace_return_docstrings',
+    },
+    'mmaction': {
+        'timm.models.layers': 'DropPath',
+        'transformers': 'BertTokenizer',
+        'transformers.file_utils': 'ModelOutput add_start_docstrings '
+        'add_start_docstrings_to_model_forward replace_return_docstrings',
+        'transformers.modeling_utils': 'PreTrainedModel apply_chunking_to_forward '
+        'find_pruneable_heads_and_indices prune_linear_layer',
+        'transformers.models.beit.modeling_beit': 'BeitAttention BeitDropPath BeitEmbeddings '
+        'BeitLayer BeitModel BeitRelativePositionBias',
+    },
+}
+
+
+def apply() -> None:
+    """Apply the bridges that concern imports and checkpoints; a second call changes nothing."""
+    provide_mmaction_drn()
+    disable_broken_multimodal()
+    allow_checkpoint_classes()
+
+
+# mmaction2 1.2.0 ----------------------------------------------------------------------------------
+
+
+class _MissingDRN(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Stands last in ``sys.meta_path``: it is asked for DRN only where mmaction2 has none."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in (DRN_PACKAGE, f'{DRN_PACKAGE}.drn'):
+            return None
+        return importlib.machinery.ModuleSpec(name, self, is_package=name == DRN_PACKAGE)
+
+    def exec_module(self, module):
+        if module.__name__ == DRN_PACKAGE:
+            return
+
+        class DRN:
+            """Placeholder for mmaction2's dense regression network; building raises ImportError."""
+
+            def __init__(self, *args, **kwargs):
+                raise ImportError(
+                    'DRN is missing: the mmaction2 1.2.0 package was released without '
+                    f'{DRN_PACKAGE} (open-mmlab/mmaction2 issue 2714); install mmaction2 from its '
+                    'repository to use it'
+                )
+
+        import_module('mmaction.registry').MODELS.register_module(module=DRN)
+        module.DRN = DRN
+
+
+def provide_mmaction_drn() -> None:
+    """Let ``import mmaction.models`` succeed with mmaction2 1.2.0, whose packages lack a folder.
+
+    ``mmaction.models.localizers`` imports ``DRN`` from a module that the wheel and the sdist leave
+    out (open-mmlab/mmaction2 issue 2714). Python asks the finder added here only after every other
+    one, so a complete mmaction2 keeps its own module.
+    """
+    if not any(isinstance(finder, _MissingDRN) for finder in sys.meta_path):
+        sys.meta_path.append(_MissingDRN())
+
+
+# mmpretrain 1.2.0 and mmaction2 1.2.0 with new transformers ---------------------------------------
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Calls an action on a module right after it was imported the usual way."""
+
+    def __init__(self, actions: dict[str, Callable[[types.ModuleType], None]]):
+        self.actions = actions
+
+    def find_spec(self, name, path=None, target=None):
+        if name not in self.actions:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None:
+            exec_module = spec.loader.exec_module
+
+            def exec_then_act(module):
+                exec_module(module)
+                self.actions[name](module)
+
+            spec.loader.exec_module = exec_then_act
+        return spec
+
+
+def _missing_names(names: dict[str, str]) -> list[str]:
+    """Those of ``{module: 'name name ...'}`` that cannot be imported, as ``module.name``."""
+    missing = []
+    for module_name, attributes in names.items():
+        try:
+            module = import_module(module_name)
+        except Exception:  # a package that fails in any way is as good as missing to who imports it
+            missing.append(module_name)
+            continue
+        missing += [f'{module_name}.{a}' for a in attributes.split() if not _has(module, a)]
+    return missing
+
+
+def _has(module: types.ModuleType, attribute: str) -> bool:
+    try:
+        return getattr(module, attribute) is not None
+    except Exception:  # transformers imports attributes lazily: a failing import shows only here
+        return False
+
+
+def _switch_multimodal_off(dependency: types.ModuleType) -> None:
+    """Send the package of ``<package>.utils.dependency`` the way it goes without transformers."""
+    package = dependency.__name__.split('.')[0]
+    missing = _missing_names(MULTIMODAL_IMPORTS[package]) if dependency.WITH_MULTIMODAL else []
+    if missing:
+        dependency.WITH_MULTIMODAL = False
+        version = getattr(sys.modules.get('transformers'), '__version__', 'of unknown version')
+        warnings.warn(
+            f"{package}'s multi-modal models are disabled, everything else of it works. They import "
+            f'what is missing here: {", ".join(missing)}. transformers {version} is installed; '
+            f'{package} works with 4.49.0' + (' and timm.' if package == 'mmaction' else '.'),
+            stacklevel=2,
+        )
+
+
+def disable_broken_multimodal() -> None:
+    """Keep ``import mmpretrain.models`` and ``import mmaction.models`` alive with transformers.
+
+    mmpretrain 1.2.0 and mmaction2 1.2.0 import names that transformers 4.53 and later lack, and
+    mmaction2 imports timm without asking for it. Both have a way of their own to go without
+    transformers: placeholders that raise on use. This bridge sends them there if, and only if, a
+    name they import is missing, and warns. transformers is imported only when they are about to.
+    """
+    names = [f'{package}.utils.dependency' for package in MULTIMODAL_IMPORTS]
+    if any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
+        return
+    sys.meta_path.insert(0, _AfterImport(dict.fromkeys(names, _switch_multimodal_off)))
+    for name in names:
+        if name in sys.modules and f'{name.split(".")[0]}.models' not in sys.modules:
+            _switch_multimodal_off(sys.modules[name])
+
+
+# mmengine 0.10.7 with torch >= 2.6 ----------------------------------------------------------------
+
+
+def _loads(value: object) -> bool:
+    """Whether ``torch.load`` with its default arguments reads back what ``torch.save`` wrote."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    buffer.seek(0)
+    try:
+        torch.load(buffer)
+    except Exception:
+        return False
+    return True
+
+
+def allow_checkpoint_classes() -> None:
+    """Let mmengine 0.10.7 resume its own checkpoints under ``torch.load(weights_only=True)``.
+
+    mmengine loads with torch's default, which since torch 2.6 refuses the message hub's
+    ``HistoryBuffer`` and the NumPy arrays and scalars in it. They hold numbers and run no code, so
+    they are added to torch's list; ``weights_only`` itself stays on, since a checkpoint may come
+    from anybody.
+    """
+    if _loads([HistoryBuffer([1.0], [1]), np.float64(1), np.float32(1), np.int64(1)]):
+        return
+    reconstruct, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
+    # NumPy 2 moved these two from numpy.core to numpy._core; a checkpoint has the writer's name.
+    functions = [
+        (function, f'numpy.{core}.multiarray.{function.__name__}')
+        for function in (reconstruct, scalar)
+        for core in ('core', '_core')
+    ]
+    dtypes = [type(np.dtype(name)) for name in ('float64', 'float32', 'int64')]
+    torch.serialization.add_safe_globals([HistoryBuffer, np.ndarray, np.dtype, *dtypes, *functions])
+
+
+# mmengine 0.10.7 on machines without an accelerator -----------------------------------------------
+
+# Rank, world size and local rank as each launcher names them; torchrun uses torch's own names.
+LAUNCHER_VARIABLES = {
+    'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
+    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
+}
+
+
+def init_cpu_launcher(cfg: Config) -> None:
+    """Start a gloo process group and fit ``cfg`` to it, where mmengine 0.10.7 would ask for CUDA.
+
+    mmengine's launchers call ``torch.cuda.set_device``, and its Runner passes a ``device_ids`` that
+    DistributedDataParallel refuses for CPU modules. Does nothing where ``cfg.launcher`` is 'none',
+    where an accelerator is found, or where a process group runs already.
+
+    Args:
+        cfg: the config of a Runner or FlexibleRunner with ``launcher`` set, changed in place: the
+            ``model_wrapper_cfg`` (with a strategy, its ``model_wrapper``) gets ``device_ids=None``
+            for DDP, ``device_id=None`` for FSDP.
+
+    Raises:
+        ValueError: ``cfg.launcher`` is none of 'none', 'pytorch', 'slurm', 'mpi'.
+        KeyError: a variable that the launcher should have set is missing from the environment.
+    """
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' or get_device() != 'cpu' or is_distributed():
+        return
+    if launcher not in LAUNCHER_VARIABLES:
+        raise ValueError(f'launcher={launcher!r}: must be none, {", ".join(LAUNCHER_VARIABLES)}')
+    names = LAUNCHER_VARIABLES[launcher]
+    for name, source in zip(LAUNCHER_VARIABLES['pytorch'], names, strict=True):
+        if source not in os.environ:
+            raise KeyError(f'{source} is not set: launcher={launcher!r}, but not started by it?')
+        os.environ[name] = os.environ[source]
+    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+        hosts = subprocess.check_output(
+            ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']], text=True
+        )
+        os.environ['MASTER_ADDR'] = hosts.split()[0]
+    os.environ.setdefault('MASTER_PORT', '29500')
+    torch.distributed.init_process_group('gloo')
+
+    strategy = cfg.get('strategy')
+    if strategy is None:
+        wrapper = cfg.setdefault('model_wrapper_cfg', {})
+        wrapper.setdefault('type', 'MMDistributedDataParallel')
+        # what the Runner passes by itself where it is given no model_wrapper_cfg
+        wrapper.setdefault('broadcast_buffers', False)
+        wrapper.setdefault('find_unused_parameters', cfg.get('find_unused_parameters', False))
+    else:
+        ddp = strategy.type == 'DDPStrategy'
+        default = 'MMDistributedDataParallel' if ddp else 'MMFullyShardedDataParallel'
+        wrapper = strategy.setdefault('model_wrapper', {'type': default})
+    is_ddp = issubclass(MODEL_WRAPPERS.get(wrapper['type']), DistributedDataParallel)
+    wrapper['device_ids' if is_ddp else 'device_id'] = None
