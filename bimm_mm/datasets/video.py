@@ -1,0 +1,97 @@
+"""Real videos without labels, on top of mmaction2 (which this module needs to be imported)."""
+
+from collections.abc import Callable, Sequence
+
+from mmaction.datasets import VideoDataset
+from mmengine.fileio import exists, isdir, join_path, list_dir_or_file
+from mmengine.registry import DATASETS
+
+EXTENSIONS = ('.mp4', '.webm', '.mkv', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.flv', '.3gp')
+
+
+@DATASETS.register_module()
+class VideoFolderDataset(VideoDataset):
+    """Videos of a folder, for pretraining, which needs no labels.
+
+    Without ``ann_file``, each file below the folder whose name ends in one of ``extensions`` is a
+    sample, in the order of the sorted paths; hidden files are left out. With ``ann_file``, it is
+    mmaction2's VideoDataset with an early check of the paths. Source: our choice.
+
+    Args:
+        data_root (str): Folder that ``ann_file`` and ``data_prefix['video']`` are relative to.
+            With the other defaults, the folder of the videos itself.
+        pipeline (Sequence): Transforms, from a dict with ``filename`` to ``inputs`` and
+            ``data_samples``; with mmaction2's decord transforms and
+            ``FormatShape(input_format='NCTHW')``, ``inputs`` is (1, 3, T, H, W), uint8, RGB.
+        ann_file (str): Annotation file, one ``path label`` or ``path`` per line. Defaults to '':
+            take what is in the folder.
+        data_prefix (dict): ``video`` is the folder of the videos.
+        extensions (Sequence[str]): Endings of video files, in any case.
+        **kwargs: Other arguments of mmaction2's VideoDataset.
+
+    Raises:
+        FileNotFoundError: If the folder or ``ann_file`` does not exist, or the folder holds no
+            video.
+        ValueError: If neither names a place, or an extension does not start with a dot.
+        RuntimeError: On access, if the pipeline fails; it names the video.
+    """
+
+    def __init__(
+        self,
+        data_root: str = '',
+        pipeline: Sequence[dict | Callable] = (),
+        ann_file: str = '',
+        data_prefix: dict[str, str] | None = None,
+        extensions: Sequence[str] = EXTENSIONS,
+        **kwargs,
+    ) -> None:
+        if isinstance(extensions, str) or not all(e.startswith('.') for e in extensions):
+            raise ValueError(
+                "extensions must be a sequence of endings that start with a dot, as ('.mp4',), "
+                f'but got {extensions!r}'
+            )
+        self.extensions = tuple(extension.lower() for extension in extensions)
+        super().__init__(
+            ann_file=ann_file,
+            pipeline=pipeline,
+            data_root=data_root,
+            data_prefix=dict(video='') if data_prefix is None else data_prefix,
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """List the videos: a dict with ``filename`` and ``label`` each, label -1 if unknown."""
+        folder = self.data_prefix['video']
+        if not folder and not self.ann_file:
+            raise ValueError(
+                "data_root (or data_prefix['video']) must name a folder of videos, or ann_file "
+                'a list of them, but all are empty'
+            )
+        if folder and not isdir(folder):
+            raise FileNotFoundError(
+                "data_root joined with data_prefix['video'] must be an existing folder of "
+                f'videos, but got {folder!r}'
+            )
+        if self.ann_file:
+            if not exists(self.ann_file):
+                raise FileNotFoundError(
+                    f'ann_file must be an existing file, but got {self.ann_file!r}; leave it '
+                    'empty to take all videos of the folder'
+                )
+            return super().load_data_list()
+        names = list_dir_or_file(folder, list_dir=False, recursive=True)
+        names = sorted(name for name in names if name.lower().endswith(self.extensions))
+        if not names:
+            raise FileNotFoundError(
+                f'the folder {folder!r} (data_root) holds no file ending in '
+                f'{", ".join(self.extensions)}; other endings can be given as extensions'
+            )
+        return [dict(filename=join_path(folder, name), label=-1) for name in names]
+
+    def prepare_data(self, idx: int) -> dict:
+        """Run the pipeline on video ``idx``; decoders do not say which file they failed on."""
+        try:
+            return super().prepare_data(idx)
+        except Exception as error:
+            filename = self.get_data_info(idx)['filename']
+            raise RuntimeError(f'the pipeline failed on {filename!r}: {error}') from error
