@@ -77,8 +77,8 @@ def _checker(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 # Signed distances to the edges between a texture's two colours, for a period of one. Each
 # covers half of the plane with either colour (so that no texture is told from its mean).
 TEXTURES: dict[str, Field] = {
-    'horizontal stripes': lambda x, y: _stripes(y + 0 * x),
-    'vertical stripes': lambda x, y: _stripes(x + 0 * y),
+    'horizontal stripes': lambda x, y: _stripes(y),
+    'vertical stripes': lambda x, y: _stripes(x),
     'checker': _checker,
     'dots': lambda x, y: 0.3989 - np.hypot(x - np.rint(x), y - np.rint(y)),
 }
