@@ -32,7 +32,8 @@ DRN_PACKAGE = 'mmaction.models.localizers.drn'
 MULTIMODAL_IMPORTS = {
     'mmpretrain': {
         'transformers': 'AutoConfig AutoModelForCausalLM AutoTokenizer BartTokenizer '
-        'BasicTokenizer BertTokenizer BertTokenizerFast LlamaTokenizer PreTrainedModel WordpieceTokenizer',
+        'BasicTokenizer BertTokenizer BertTokenizerFast LlamaTokenizer PreTrainedModel '
+        'WordpieceTokenizer',
         'transformers.modeling_utils': 'GenerationConfig GenerationMixin PretrainedConfig '
         'apply_chunking_to_forward find_pruneable_heads_and_indices prune_linear_layer',
         'transformers.models.auto.auto_factory': '_BaseAutoModelClass',
@@ -151,9 +152,9 @@ def _switch_multimodal_off(dependency: types.ModuleType) -> None:
         dependency.WITH_MULTIMODAL = False
         version = getattr(sys.modules.get('transformers'), '__version__', 'of unknown version')
         warnings.warn(
-            f"{package}'s multi-modal models are disabled, everything else of it works. They import "
-            f'what is missing here: {", ".join(missing)}. transformers {version} is installed; '
-            f'{package} works with 4.49.0' + (' and timm.' if package == 'mmaction' else '.'),
+            f"{package}'s multi-modal models are disabled, the rest of it works. They import "
+            f'{", ".join(missing)}, missing here (transformers {version} is installed; the last '
+            'one known to have all its names is 4.49.0).',
             stacklevel=2,
         )
 
@@ -257,14 +258,18 @@ def init_cpu_launcher(cfg: Config) -> None:
 
     strategy = cfg.get('strategy')
     if strategy is None:
-        wrapper = cfg.setdefault('model_wrapper_cfg', {})
-        wrapper.setdefault('type', 'MMDistributedDataParallel')
         # what the Runner passes by itself where it is given no model_wrapper_cfg
-        wrapper.setdefault('broadcast_buffers', False)
-        wrapper.setdefault('find_unused_parameters', cfg.get('find_unused_parameters', False))
+        find_unused = cfg.get('find_unused_parameters', False)
+        wrapper = dict(broadcast_buffers=False, find_unused_parameters=find_unused)
+        wrapper.update(cfg.get('model_wrapper_cfg') or {})
+        wrapper.setdefault('type', 'MMDistributedDataParallel')
+        cfg.model_wrapper_cfg = _without_device(wrapper)
     else:
-        ddp = strategy.type == 'DDPStrategy'
-        default = 'MMDistributedDataParallel' if ddp else 'MMFullyShardedDataParallel'
-        wrapper = strategy.setdefault('model_wrapper', {'type': default})
+        kind = 'Distributed' if strategy.type == 'DDPStrategy' else 'FullySharded'
+        wrapper = dict(type=f'MM{kind}DataParallel') | (strategy.get('model_wrapper') or {})
+        strategy.model_wrapper = _without_device(wrapper)
+
+
+def _without_device(wrapper: dict) -> dict:
     is_ddp = issubclass(MODEL_WRAPPERS.get(wrapper['type']), DistributedDataParallel)
-    wrapper['device_ids' if is_ddp else 'device_id'] = None
+    return wrapper | {'device_ids' if is_ddp else 'device_id': None}

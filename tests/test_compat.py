@@ -1,0 +1,275 @@
+"""Each bridge over a gap in an upstream release, and that it does nothing where there is no gap.
+
+Imports are tried in processes of their own, with packages made up for the purpose, so that the
+tests say the same whatever is installed.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+
+from bimm_mm import compat
+
+REPO = Path(__file__).parents[1]
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    """Write a package tree; a missing ``__init__.py`` on the way to a file is made, empty."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        for parent in path.relative_to(root).parents[:-1]:
+            (root / parent / '__init__.py').touch()
+    return root
+
+
+def python(code: str, *paths: Path, **environment: str) -> subprocess.CompletedProcess:
+    """Run ``code`` in a new process that finds packages in ``paths`` before all others."""
+    env = os.environ | {'PYTHONPATH': os.pathsep.join(map(str, (*paths, REPO)))} | environment
+    return subprocess.run(
+        [sys.executable, '-c', textwrap.dedent(code)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def output(code: str, *paths: Path) -> str:
+    result = python(code, *paths)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+# mmaction2's missing module ---------------------------------------------------------------------
+
+MMACTION = {
+    'mmaction/registry.py': """
+        from mmengine import MODELS as ROOT, Registry
+        MODELS = Registry('model', parent=ROOT, scope='mmaction')
+    """,
+    'mmaction/models/localizers/__init__.py': 'from .drn.drn import DRN',
+}
+
+
+def test_localizers_import_without_the_folder_that_mmaction2_left_out(tmp_path):
+    root = write(tmp_path, MMACTION)
+    without = python('import mmaction.models.localizers', root)
+    assert "No module named 'mmaction.models.localizers.drn'" in without.stderr
+
+    message = output(
+        """
+        from bimm_mm import compat
+        compat.provide_mmaction_drn()
+        import mmaction.models.localizers
+        from mmaction.registry import MODELS
+        try:
+            MODELS.build(dict(type='DRN', vocab_size=3))
+        except ImportError as error:
+            print(error)
+        """,
+        root,
+    )
+    assert 'DRN is missing' in message and 'issue 2714' in message
+
+
+def test_a_complete_mmaction2_keeps_its_own_module(tmp_path):
+    drn = {'mmaction/models/localizers/drn/drn.py': "DRN = 'its own'"}
+    code = """
+        from bimm_mm import compat
+        compat.provide_mmaction_drn()
+        from mmaction.models.localizers import DRN
+        print(DRN)
+    """
+    assert output(code, write(tmp_path, MMACTION | drn)) == 'its own'
+
+
+def test_other_missing_modules_stay_missing(tmp_path):
+    result = python('import bimm_mm, mmaction.models.heads', write(tmp_path, MMACTION))
+    assert "No module named 'mmaction.models.heads'" in result.stderr
+
+
+# Multi-modal models with a transformers that lacks what they import -----------------------------
+
+
+def packages(root: Path, *, flag: bool, missing: str | None) -> Path:
+    """mmpretrain with its multi-modal switch at ``flag``, and transformers without one name."""
+    files = {
+        'mmpretrain/utils/dependency.py': f'WITH_MULTIMODAL = {flag}',
+        'mmpretrain/models/__init__.py': 'from mmpretrain.utils.dependency import WITH_MULTIMODAL',
+        'transformers/version.py': '',
+    }
+    for module, names in compat.MULTIMODAL_IMPORTS['mmpretrain'].items():
+        path = module.replace('.', '/') + '/__init__.py'
+        files[path] = ''.join(f'{n} = object()\n' for n in names.split() if n != missing)
+    write(root, files)
+    init = root / 'transformers' / '__init__.py'
+    init.write_text(init.read_text() + "__version__ = '4.99'\n")
+    return root
+
+
+IMPORT = """
+    import warnings
+    from bimm_mm import compat
+    compat.disable_broken_multimodal()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        import mmpretrain.models
+    print(mmpretrain.models.WITH_MULTIMODAL, [str(w.message) for w in caught])
+"""
+
+
+def test_multimodal_is_switched_off_where_transformers_lacks_a_name(tmp_path):
+    root = packages(tmp_path, flag=True, missing='apply_chunking_to_forward')
+    text = output(IMPORT, root)
+    assert 'False' in text
+    assert "mmpretrain's multi-modal models are disabled" in text
+    assert 'transformers.modeling_utils.apply_chunking_to_forward' in text and '4.99' in text
+
+
+def test_multimodal_is_switched_off_where_mmpretrain_was_half_imported_before(tmp_path):
+    root = packages(tmp_path, flag=True, missing='apply_chunking_to_forward')
+    code = """
+        import mmpretrain.utils.dependency
+        from bimm_mm import compat
+        compat.disable_broken_multimodal()
+        import mmpretrain.models
+        print(mmpretrain.models.WITH_MULTIMODAL)
+    """
+    assert output(code, root).endswith('False')
+
+
+def test_multimodal_stays_where_transformers_has_every_name(tmp_path):
+    root = packages(tmp_path, flag=True, missing=None)
+    assert output(IMPORT, root).endswith('True []')
+
+
+def test_nothing_is_said_where_multimodal_is_off_anyway(tmp_path):
+    root = packages(tmp_path, flag=False, missing='apply_chunking_to_forward')
+    assert output(IMPORT, root).endswith('False []')
+
+
+def test_importing_the_toolkit_imports_none_of_the_big_packages():
+    code = """
+        import sys, bimm_mm
+        big = 'mmaction mmpretrain mmdet mmseg decord segment_anything'
+        print(sorted(set(big.split()) & set(sys.modules)))
+    """
+    assert output(code) == '[]'
+
+
+# Checkpoints under weights_only -----------------------------------------------------------------
+
+
+def test_checkpoint_with_log_history_loads_only_with_the_bridge(tmp_path):
+    checkpoint = tmp_path / 'checkpoint.pth'
+    history = HistoryBuffer()
+    history.update(0.5)
+    history.update(np.float64(0.25))
+    torch.save(dict(loss=history, best=np.float32(0.5), epoch=np.int64(4)), checkpoint)
+    load = f'import torch; torch.load({str(checkpoint)!r})'
+    assert 'HistoryBuffer' in python(load).stderr
+
+    compat.allow_checkpoint_classes()
+    state = torch.load(checkpoint)
+    assert isinstance(state['loss'], HistoryBuffer)
+    np.testing.assert_allclose(state['loss'].data[0], [0.5, 0.25])
+    assert (state['best'], state['epoch']) == (0.5, 4)
+
+
+def test_code_in_a_checkpoint_is_still_refused(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'ran'),)
+
+    compat.allow_checkpoint_classes()
+    torch.save(Payload(), tmp_path / 'bad.pth')
+    with pytest.raises(Exception, match='weights_only|Weights only'):
+        torch.load(tmp_path / 'bad.pth')
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_nothing_is_allowed_where_checkpoints_load_anyway():
+    code = """
+        import torch
+        from bimm_mm import compat
+        torch.serialization.clear_safe_globals()
+        compat.allow_checkpoint_classes()
+        print(torch.serialization.get_safe_globals())
+    """
+    result = python(code, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1')
+    assert result.stdout.strip() == '[]', result.stderr
+
+
+# Launchers without an accelerator ---------------------------------------------------------------
+
+
+@pytest.fixture
+def single_process(monkeypatch):
+    """The variables with which a launcher would start one process, under the names of Open MPI."""
+    with socket.socket() as sock:
+        sock.bind(('127.0.0.1', 0))
+        port = sock.getsockname()[1]
+    monkeypatch.setattr(compat, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(os, 'environ', os.environ.copy())
+    mpi = dict(zip(compat.LAUNCHER_VARIABLES['mpi'], '010', strict=True))
+    for name, value in (mpi | {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}).items():
+        monkeypatch.setenv(name, value)
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def test_gloo_is_started_and_ddp_gets_no_device_ids(single_process):
+    cfg = Config(dict(launcher='mpi', find_unused_parameters=True))
+    compat.init_cpu_launcher(cfg)
+    assert torch.distributed.get_backend() == 'gloo'
+    assert os.environ['WORLD_SIZE'] == '1' and os.environ['LOCAL_RANK'] == '0'
+    assert cfg.model_wrapper_cfg == dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=True,
+        device_ids=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ('strategy', 'wrapper'),
+    [
+        ('DDPStrategy', dict(type='MMDistributedDataParallel', device_ids=None)),
+        ('FSDPStrategy', dict(type='MMFullyShardedDataParallel', device_id=None)),
+    ],
+)
+def test_a_strategy_gets_its_wrapper_without_device(single_process, strategy, wrapper):
+    cfg = Config(dict(launcher='mpi', strategy=dict(type=strategy)))
+    compat.init_cpu_launcher(cfg)
+    assert cfg.strategy.model_wrapper == wrapper
+    assert 'model_wrapper_cfg' not in cfg
+
+
+@pytest.mark.parametrize(('launcher', 'device'), [('none', 'cpu'), ('mpi', 'cuda')])
+def test_nothing_happens_without_a_launcher_or_with_an_accelerator(
+    single_process, monkeypatch, launcher, device
+):
+    monkeypatch.setattr(compat, 'get_device', lambda: device)
+    cfg = Config(dict(launcher=launcher))
+    compat.init_cpu_launcher(cfg)
+    assert not torch.distributed.is_initialized()
+    assert cfg.to_dict() == dict(launcher=launcher)
+
+
+def test_launcher_errors_name_what_is_wrong(single_process):
+    with pytest.raises(ValueError, match="launcher='torch'.*pytorch, slurm, mpi"):
+        compat.init_cpu_launcher(Config(dict(launcher='torch')))
+    with pytest.raises(KeyError, match='SLURM_PROCID is not set'):
+        compat.init_cpu_launcher(Config(dict(launcher='slurm')))
