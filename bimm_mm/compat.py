@@ -9,6 +9,7 @@ import importlib.abc
 import importlib.machinery
 import io
 import os
+import pickle
 import subprocess
 import sys
 import types
@@ -191,13 +192,20 @@ def _loads(value: object) -> bool:
     return True
 
 
+def _statistics_method(owner: type, name: str) -> Callable:
+    """What a HistoryBuffer's pickle needs of ``getattr``, and no more: its own statistics."""
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise pickle.UnpicklingError(f'a checkpoint may not ask for {name!r} of {owner!r}')
+    return getattr(owner, name)
+
+
 def allow_checkpoint_classes() -> None:
     """Let mmengine 0.10.7 resume its own checkpoints under ``torch.load(weights_only=True)``.
 
     mmengine loads with torch's default, which since torch 2.6 refuses the message hub's
     ``HistoryBuffer`` and the NumPy arrays and scalars in it. They hold numbers and run no code, so
-    they are added to torch's list; ``weights_only`` itself stays on, since a checkpoint may come
-    from anybody.
+    they are added to torch's list. The buffer also names its statistics by ``getattr``, which is
+    allowed for these alone. ``weights_only`` stays on, since a checkpoint may come from anybody.
     """
     if _loads([HistoryBuffer([1.0], [1]), np.float64(1), np.float32(1), np.int64(1)]):
         return
@@ -209,7 +217,16 @@ def allow_checkpoint_classes() -> None:
         for core in ('core', '_core')
     ]
     dtypes = [type(np.dtype(name)) for name in ('float64', 'float32', 'int64')]
-    torch.serialization.add_safe_globals([HistoryBuffer, np.ndarray, np.dtype, *dtypes, *functions])
+    torch.serialization.add_safe_globals(
+        [
+            HistoryBuffer,
+            (_statistics_method, 'builtins.getattr'),
+            np.ndarray,
+            np.dtype,
+            *dtypes,
+            *functions,
+        ]
+    )
 
 
 # mmengine 0.10.7 on machines without an accelerator -----------------------------------------------

@@ -184,6 +184,7 @@ def test_checkpoint_with_log_history_loads_only_with_the_bridge(tmp_path):
     state = torch.load(checkpoint)
     assert isinstance(state['loss'], HistoryBuffer)
     np.testing.assert_allclose(state['loss'].data[0], [0.5, 0.25])
+    assert state['loss'].statistics('mean') == 0.375
     assert (state['best'], state['epoch']) == (0.5, 4)
 
 
@@ -197,6 +198,17 @@ def test_code_in_a_checkpoint_is_still_refused(tmp_path):
     with pytest.raises(Exception, match='weights_only|Weights only'):
         torch.load(tmp_path / 'bad.pth')
     assert not (tmp_path / 'ran').exists()
+
+
+def test_getattr_in_a_checkpoint_reaches_nothing_but_statistics(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return getattr, (HistoryBuffer, '__init__')
+
+    compat.allow_checkpoint_classes()
+    torch.save(Payload(), tmp_path / 'bad.pth')
+    with pytest.raises(Exception, match="may not ask for '__init__'"):
+        torch.load(tmp_path / 'bad.pth')
 
 
 def test_nothing_is_allowed_where_checkpoints_load_anyway():
