@@ -49,6 +49,8 @@ class GaborTarget(BaseTarget):
             raise ValueError(f'cell={cell} must be even and divide the patch, {height}x{width}')
         if min(wavelengths) < 2:
             raise ValueError(f'wavelengths={tuple(wavelengths)} must be at least 2 pixels')
+        self.wavelengths = tuple(wavelengths)
+        self.orientations = orientations
         self.cell = cell
         self.scale = scale
         self.power = power
