@@ -1,0 +1,295 @@
+"""What can be wrong in a config is found before anything is built, and all of it at once."""
+
+import difflib
+import inspect
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import mmengine.registry
+from mmengine.config import Config
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+from mmengine.utils import get_object_from_string
+
+# Importing these fills mmengine's root registries; mmcv may be missing or mmcv-lite.
+ROOT_PARTS = ('mmengine._strategy', 'mmengine.visualization', 'mmcv.cnn', 'mmcv.transforms')
+
+ROOTS: dict[str, Registry] = {
+    name: value for name, value in vars(mmengine.registry).items() if isinstance(value, Registry)
+}
+
+# The key nearest to a part says which registry is asked first; it only saves imports.
+HINTS = {
+    'pipeline': 'TRANSFORMS',
+    'transforms': 'TRANSFORMS',
+    'dataset': 'DATASETS',
+    'datasets': 'DATASETS',
+    'sampler': 'DATA_SAMPLERS',
+    'collate_fn': 'FUNCTIONS',
+    'val_evaluator': 'METRICS',
+    'test_evaluator': 'METRICS',
+    'custom_hooks': 'HOOKS',
+    'default_hooks': 'HOOKS',
+    'model': 'MODELS',
+    'optimizer': 'OPTIMIZERS',
+    'param_scheduler': 'PARAM_SCHEDULERS',
+    'visualizer': 'VISUALIZERS',
+    'vis_backends': 'VISBACKENDS',
+}
+
+# Inside other packages' parts, a `type` need not name a part: `roi_layer=dict(type='RoIAlign')` is
+# an attribute of mmcv.ops, `nms=dict(type='nms')` a function. There, only what stands under these
+# keys, or is written with a scope, is held to be a part.
+ALWAYS_PARTS = 'backbone neck cls_head decode_head roi_head data_preprocessor dataset'.split()
+OWN_PACKAGES = ('bimm_mm', 'mmengine')
+
+CHECKPOINT_KEYS = ('load_from', 'init_from', 'init_dorsal_from', 'checkpoint')
+RUNNER_KEYS = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
+RUNNER_KEYS |= {'strategy', 'runner_type', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn'}
+
+Path_ = tuple[str | int, ...]
+
+
+class ConfigError(ValueError):
+    """A config cannot be run as it is; the message lists every reason."""
+
+
+def find_config(path: str | os.PathLike, folder: str | os.PathLike = 'configs') -> Path:
+    """The config file at ``path``.
+
+    Raises:
+        ConfigError: there is no such file; the message names the files in ``folder`` most like it.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    configs = {str(file): file.stem for file in sorted(Path(folder).rglob('*.py'))}
+    near = difflib.get_close_matches(path.stem, set(configs.values()), n=3)
+    raise ConfigError(
+        f'no config file {path}' + _did_you_mean([f for f, s in configs.items() if s in near])
+    )
+
+
+def check_options(cfg: Config, options: dict) -> None:
+    """Check that overrides (``--cfg-options``) reach something.
+
+    Args:
+        cfg: the config before the overrides are merged into it.
+        options: ``{'train_dataloader.batch_size': 4, ...}``.
+
+    Raises:
+        ConfigError: a first key that is neither in the config nor an argument of the Runner.
+    """
+    known = {*cfg.keys(), *RUNNER_KEYS}
+    problems = [
+        f'--cfg-options {key}: the config has no {first!r}' + _did_you_mean(_near(first, known))
+        for key in options
+        if (first := key.split('.')[0]) not in known
+    ]
+    _raise_if_any(problems)
+
+
+def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
+    """Check every part name and every path in a config that is about to be run.
+
+    A part (a dict with a ``type``) must be found in some registry of its scopes: the prefix of
+    its name, those of the parts around it, ``default_scope``, and mmengine's root. Annotation
+    files, data folders and checkpoints on the local disk must exist.
+
+    Args:
+        cfg: the config with all overrides merged.
+        loops: those of 'train', 'val' and 'test' that will run; the settings of the others are not
+            looked at.
+
+    Raises:
+        ConfigError: with one line for each problem: where it stands in the config, the value, and
+            names close to it or the path that was looked for.
+    """
+    unused = tuple(f'{loop}_' for loop in ('train', 'val', 'test') if loop not in loops)
+    used = {k: v for k, v in cfg.items() if k in RUNNER_KEYS and not k.startswith(unused)}
+    scope = cfg.get('default_scope') or 'mmengine'
+    _raise_if_any([*unknown_parts(used, scope), *missing_paths(used)])
+
+
+def unknown_parts(node: object, scope: str = 'mmengine') -> list[str]:
+    """One line for each ``type`` below ``node`` that no registry in reach knows."""
+    for name in ROOT_PARTS:
+        _try_import(name)
+    return list(_unknown_parts(node, (), tuple(dict.fromkeys((scope, 'mmengine'))), strict=True))
+
+
+def _unknown_parts(
+    node: object, path: Path_, scopes: tuple[str, ...], strict: bool
+) -> Iterator[str]:
+    """As above; ``scopes``: where a name may be meant; not ``strict``: see ALWAYS_PARTS."""
+    kind = node.get('type') if isinstance(node, dict) else None
+    if isinstance(kind, str):
+        prefix = node.get('_scope_') or kind.rpartition('.')[0]
+        scopes = tuple(dict.fromkeys((prefix, *scopes))) if _is_scope(prefix) else scopes
+        found = _find(kind, scopes, path)
+        if found is not None:
+            strict = getattr(found, '__module__', '').split('.')[0] in OWN_PACKAGES
+        elif strict or prefix or _is_always_part(path):
+            yield f'{_show((*path, "type"), kind)} {_why(kind, scopes)}'
+            strict = not prefix
+    for key, value in _items(node):
+        yield from _unknown_parts(value, (*path, key), scopes, strict)
+
+
+def missing_paths(node: dict) -> list[str]:
+    """One line for each local file or folder named below ``node`` that does not exist."""
+    problems = []
+    for path, part in _dicts(node, ()):
+        for key in CHECKPOINT_KEYS:
+            if _is_missing(part.get(key)):
+                problems.append(_no_such('file', (*path, key), part[key], part[key]))
+        if not any('dataloader' in str(key) for key in path) or not _is_local(part):
+            continue
+        root = part.get('data_root') or ''
+        if _is_missing(root):
+            problems.append(_no_such('folder', (*path, 'data_root'), root, root))
+            continue
+        if _is_missing(part.get('ann_file'), root):
+            full = os.path.join(root, part['ann_file'])
+            problems.append(_no_such('file', (*path, 'ann_file'), part['ann_file'], full))
+        for key in ('exclude_file', 'label_file', 'proposal_file'):  # AVA's, without the root
+            if _is_missing(part.get(key)):
+                problems.append(_no_such('file', (*path, key), part[key], part[key]))
+        prefix = part.get('data_prefix') or {}
+        for key, value in (prefix if isinstance(prefix, dict) else {None: prefix}).items():
+            if _is_missing(value, root):
+                where = (*path, 'data_prefix') if key is None else (*path, 'data_prefix', key)
+                problems.append(_no_such('folder', where, value, os.path.join(root, value)))
+    return problems
+
+
+# Walking ----------------------------------------------------------------------------------------
+
+
+def _dicts(node: object, path: Path_) -> Iterator[tuple[Path_, dict]]:
+    if isinstance(node, dict):
+        yield path, node
+    for key, value in _items(node):
+        yield from _dicts(value, (*path, key))
+
+
+def _items(node: object) -> Iterable[tuple[str | int, object]]:
+    if isinstance(node, dict):
+        return node.items()
+    return enumerate(node) if isinstance(node, list | tuple) else ()
+
+
+# Looking up -------------------------------------------------------------------------------------
+
+
+def _is_scope(name: str) -> bool:
+    return name.isidentifier() and bool(_registries(name))
+
+
+def _is_always_part(path: Path_) -> bool:
+    return bool(path) and (path[-1] in ALWAYS_PARTS or path[-2:-1] == ('pipeline',))
+
+
+def _find(kind: str, scopes: tuple[str, ...], path: Path_) -> object | None:
+    """What ``kind`` names: a part of a scope, or any object by its full import path."""
+    prefix, _, name = kind.rpartition('.')
+    if prefix:
+        return (_is_scope(prefix) and _find_in(name, prefix, path)) or _find_object(kind)
+    found = (_find_in(name, scope, path) for scope in scopes)
+    return next((part for part in found if part is not None), None)
+
+
+def _find_in(name: str, scope: str, path: Path_) -> object | None:
+    """The part ``name`` in any registry of ``scope``; the likeliest registry is filled first."""
+    registries = _registries(scope)
+    hint = next((HINTS[key] for key in reversed(path) if key in HINTS), None)
+    if hint in registries:
+        registries = {hint: registries[hint]} | registries
+    for registry in registries.values():
+        if name in registry.module_dict:
+            return registry.module_dict[name]
+    for registry in registries.values():
+        try:
+            registry.import_from_location()
+        except Exception:  # what cannot be imported here has no parts to offer
+            continue
+        if name in registry.module_dict:
+            return registry.module_dict[name]
+    return None
+
+
+def _registries(scope: str) -> dict[str, Registry]:
+    if scope == 'mmengine':
+        return ROOTS
+    _try_import(f'{scope}.registry')
+    return {name: root.children[scope] for name, root in ROOTS.items() if scope in root.children}
+
+
+def _find_object(name: str) -> object | None:
+    try:
+        return get_object_from_string(name)
+    except Exception:
+        return None
+
+
+def _try_import(name: str) -> None:
+    try:
+        import_module(name)
+    except Exception:  # what is missing is reported by the names that are then not found
+        pass
+
+
+# Saying it --------------------------------------------------------------------------------------
+
+
+def _why(kind: str, scopes: tuple[str, ...]) -> str:
+    prefix, _, name = kind.rpartition('.')
+    package = prefix.split('.')[0]
+    if package and find_spec(package) is None:
+        return f'needs the package {package!r}, which is not installed'
+    known = {
+        key if scope == 'mmengine' else f'{scope}.{key}': None
+        for root in ROOTS.values()
+        for scope, registry in ({'mmengine': root} | root.children).items()
+        for key in registry.module_dict
+    }
+    same = [key for key in known if key.rpartition('.')[2] == name]
+    where = ' or '.join((package,) if package else scopes)
+    return f'is in no registry of {where}' + _did_you_mean(same or _near(kind, known))
+
+
+def _near(name: str, known: Iterable[str]) -> list[str]:
+    by_lower = {k.lower(): k for k in known}
+    return [by_lower[k] for k in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.7)]
+
+
+def _did_you_mean(names: Sequence[str]) -> str:
+    return f'; did you mean {" or ".join(names)}?' if names else ''
+
+
+def _is_local(part: dict) -> bool:
+    return (part.get('backend_args') or {}).get('backend', 'local') == 'local'
+
+
+def _is_missing(value: object, root: str = '') -> bool:
+    if not isinstance(value, str) or not value or '://' in value:
+        return False
+    return '://' not in root and not os.path.exists(os.path.join(root, value))
+
+
+def _no_such(what: str, path: Path_, value: str, full: str) -> str:
+    return f'{_show(path, value)}: no such {what} {os.path.abspath(full)}'
+
+
+def _show(path: Path_, value: str) -> str:
+    text = ''.join(f'[{key}]' if isinstance(key, int) else f'.{key}' for key in path)
+    return f'{text.lstrip(".")}={value!r}'
+
+
+def _raise_if_any(problems: list[str]) -> None:
+    if problems:
+        count = '1 problem' if len(problems) == 1 else f'{len(problems)} problems'
+        raise ConfigError('\n  '.join([f'{count} in the config:', *problems]))
