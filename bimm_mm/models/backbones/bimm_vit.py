@@ -119,7 +119,7 @@ class BimmViT(BaseModule):
         self.cls_token = (
             nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
         )
-        rates = torch.linspace(0, drop_path_rate, self.depth).tolist()
+        rates = torch.linspace(0, drop_path_rate, self.depth, device='cpu').tolist()
         self.blocks = nn.ModuleList(
             TransformerBlock(
                 self.embed_dims,
