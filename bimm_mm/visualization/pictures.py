@@ -1,0 +1,101 @@
+"""What a branch made of a batch, as images without any drawing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..models import Branch
+from ..models.pretrainers.branch import Reconstruction
+from .views import HIDDEN, TargetView, denormalise, spread_mask, spread_tokens, view_of
+
+
+@dataclass
+class StagePicture:
+    """Images of one stage; T, H and W count the values that are there, not always all pixels.
+
+    Attributes:
+        view (TargetView): how the target is shown.
+        limit (float): value of the brightest colour, the same for target and prediction.
+        target (np.ndarray): (B, T, H, W, 3) RGB in [0, 1], of all patches.
+        prediction (np.ndarray): likewise, of predicted patches; others hold the target, or grey.
+        predicted (np.ndarray): (B, T', H', W') bool, the tokens which were predicted.
+    """
+
+    view: TargetView
+    limit: float
+    target: np.ndarray
+    prediction: np.ndarray
+    predicted: np.ndarray
+
+
+@dataclass
+class BranchPicture:
+    """Images of one branch.
+
+    Attributes:
+        original (np.ndarray): (B, T, H, W, 3) RGB in [0, 1]; an image has T = 1.
+        masked (np.ndarray): likewise, masked patches grey.
+        visible (np.ndarray): (B, T', H', W') bool, the tokens which the encoder saw.
+        stages (dict[str, StagePicture]): by the name of the target.
+    """
+
+    original: np.ndarray
+    masked: np.ndarray
+    visible: np.ndarray
+    stages: dict[str, StagePicture]
+
+
+@torch.no_grad()
+def picture_branch(
+    branch: Branch,
+    result: Reconstruction,
+    mean: Tensor,
+    std: Tensor,
+    samples: Sequence[int] = (0,),
+    composite: bool = True,
+) -> BranchPicture:
+    """Turn what a branch made of a batch into images, all frames of the chosen samples.
+
+    Args:
+        branch (Branch): the branch.
+        result (Reconstruction): what it returned.
+        mean, std (Tensor): (3,) of the data preprocessor, on the scale 0 to 255.
+        samples (Sequence[int]): which samples of the batch.
+        composite (bool): whether patches that were not predicted show the target, or grey.
+    """
+    picked = torch.tensor(samples, device=result.x.device)
+    x = result.x[picked].float()
+    x = x if x.dim() == 5 else x[:, :, None]
+    mean, std = mean.flatten().cpu(), std.flatten().cpu()
+    grid = tuple(s // p for s, p in zip(x.shape[2:], branch.backbone.patch_size, strict=True))
+    visible = spread_mask(result.ids_keep[picked], grid).cpu()
+    original = denormalise(x.cpu(), mean, std).clamp(0, 1)
+    shown = visible
+    for axis, patch in enumerate(branch.backbone.patch_size, start=1):
+        shown = shown.repeat_interleave(patch, dim=axis)
+    masked = torch.where(shown[:, None], original, HIDDEN)
+    stages = {}
+    for target in branch.targets:
+        view = view_of(target, mean, std)
+        ids = result.ids[target.name][picked]
+        values = target(x)
+        predicted = spread_tokens(
+            result.predictions[target.name][picked], ids, values.shape[1]
+        ).cpu()
+        truth = view.maps(values.cpu(), x.cpu())
+        guess = view.maps(predicted, x.cpu())
+        limit = view.limit(truth)
+        if composite:
+            guess = torch.where(guess.isnan(), truth, guess)
+        stages[target.name] = StagePicture(
+            view,
+            limit,
+            view.colors(truth, limit),
+            view.colors(guess, limit),
+            spread_mask(ids, grid).cpu().numpy(),
+        )
+    original, masked = (part.permute(0, 2, 3, 4, 1).numpy() for part in (original, masked))
+    return BranchPicture(original, masked, visible.numpy(), stages)

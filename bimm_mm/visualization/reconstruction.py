@@ -1,0 +1,294 @@
+"""Figures of what a model reconstructs (paper: figures 5 and 6; the layout is ours)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import hsv_to_rgb
+from matplotlib.figure import Figure
+
+from ..models import Branch
+from ..models.pretrainers.branch import Reconstruction
+from .pictures import BranchPicture, StagePicture, picture_branch
+from .views import HIDDEN, GaborView
+
+# the areas by which the stages of a branch with three stages are called (paper)
+AREAS = dict(ventral=('V1', 'V2', 'V4'), dorsal=('V1', 'V2', 'MT'))
+MAX_FRAMES = 4
+
+# lengths in pixels, at the resolution at which the figure is made
+DPI = 160
+CELL = 224  # about; images are enlarged by a whole number
+MARGIN, LABEL, GAP, SCALE = 28, 118, 6, 150
+TITLE, HEADING, STAGE, FOOT = 58, 34, 66, 40
+OUTLINE = '#00c8ff'
+
+
+def draw_reconstruction(
+    model: torch.nn.Module,
+    results: dict[str, Reconstruction],
+    samples: Sequence[int] = (0,),
+    frames: Sequence[int] | None = None,
+    composite: bool = True,
+    title: str | None = None,
+) -> Figure:
+    """Draw originals, masks, targets and predictions, branches side by side.
+
+    A column is a frame of a sample. The rows are the original, what the encoder saw, and for
+    every stage the target and the prediction, both in the same colours.
+
+    Args:
+        model (nn.Module): a pretrainer, :class:`SingleBranchPretrainer` or
+            :class:`DualBranchPretrainer`, not wrapped.
+        results (dict[str, Reconstruction]): what ``model(inputs, mode='predict')`` returned.
+        samples (Sequence[int]): which samples of the batch.
+        frames (Sequence[int], optional): which frames of a clip. The first frame of every
+            tubelet by default, or of 4 evenly spaced ones where there are more.
+        composite (bool): whether predictions are completed with the target where there are none,
+            and outlined there; or those patches stay grey.
+        title (str, optional): written above all.
+
+    Returns:
+        Figure: to be kept with :func:`save_figure`. It does not belong to pyplot, so there is
+        nothing to close.
+
+    Raises:
+        TypeError: if ``results`` are not those of ``mode='predict'``.
+        IndexError: for a sample or frame which is not there.
+    """
+    if not all(isinstance(result, Reconstruction) for result in results.values()):
+        raise TypeError(
+            f'results={ {name: type(result).__name__ for name, result in results.items()} } must '
+            "be a Reconstruction per branch, as model(inputs, mode='predict') returns them"
+        )
+    clips = [result.x for result in results.values() if result.x.dim() == 5]
+    _check_indices('samples', samples, min(len(result.x) for result in results.values()))
+    if clips:
+        frames = _spread_frames(model, clips[0].shape[2]) if frames is None else frames
+        _check_indices('frames', frames, clips[0].shape[2])
+    mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
+    blocks = []
+    for name, result in results.items():
+        branch = model.branches[name]
+        picture = picture_branch(branch, result, mean, std, samples, composite)
+        columns = []
+        for place, sample in enumerate(samples):
+            heading = f'sample {sample}' if len(samples) > 1 else ''
+            if branch.is_video:
+                columns += [(place, t, _join(heading, f'frame {t}')) for t in frames]
+            else:
+                source = _find_frame(result.x[sample], clips[0][sample]) if clips else ''
+                columns.append((place, 0, _join(heading, source)))
+        blocks.append(_Block(name, branch, picture, columns))
+    return _draw(blocks, composite, title)
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure at the resolution it was made for; the folder is created where needed.
+
+    Args:
+        figure (Figure): of :func:`draw_reconstruction`.
+        path (str | Path): with a suffix that matplotlib knows, such as ``.png``.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi='figure')
+    return path
+
+
+def _check_indices(name: str, indices: Sequence[int], length: int) -> None:
+    if len(indices) == 0 or not all(0 <= index < length for index in indices):
+        raise IndexError(f'{name}={indices} must be one or more numbers from 0 to {length - 1}')
+
+
+def _spread_frames(model: torch.nn.Module, length: int) -> list[int]:
+    """The first frames of some tubelets, evenly spaced."""
+    tubelet = max(branch.backbone.patch_size[0] for branch in model.branches.values())
+    count = min(MAX_FRAMES, length // tubelet)
+    return [tubelet * (index * (length // tubelet) // count) for index in range(count)]
+
+
+def _find_frame(image: torch.Tensor, clip: torch.Tensor) -> str:
+    """Which frame of a clip (3, T, H, W) an image (3, H, W) is, in words; '' if none."""
+    same = (clip == image[:, None]).flatten(2).all(dim=2).all(dim=0)
+    return f'frame {int(same.float().argmax())}' if same.any() else ''
+
+
+def _join(*words: str) -> str:
+    return ', '.join(word for word in words if word)
+
+
+@dataclass
+class _Block:
+    """One branch in the figure. A column: place among the samples, frame, heading."""
+
+    name: str
+    branch: Branch
+    picture: BranchPicture
+    columns: list[tuple[int, int, str]]
+
+    def __post_init__(self) -> None:
+        height, width = self.picture.original.shape[2:4]
+        factor = max(1, round(CELL / max(height, width)))
+        self.cell = (height * factor, width * factor)
+        self.offsets, x = [], LABEL
+        for index, column in enumerate(self.columns):
+            if index and column[0] != self.columns[index - 1][0]:
+                x += 4 * GAP  # samples are further apart than the frames of one
+            self.offsets.append(x)
+            x += self.cell[1] + GAP
+        self.right = x
+        self.width = x + SCALE
+        pair = 2 * (self.cell[0] + GAP)
+        self.height = TITLE + HEADING + pair + len(self.picture.stages) * (STAGE + pair)
+
+    def subtitle(self) -> str:
+        """What the encoder got."""
+        visible = self.picture.visible
+        length = self.picture.original.shape[1]
+        kind, token = (
+            (f'{length} frames', 'cubes') if self.branch.is_video else ('image', 'patches')
+        )
+        return f'{kind}, {1 - visible.mean():.0%} of {visible[0].size} {token} masked'
+
+    def stage_title(self, index: int, what: str) -> str:
+        """The area, or the number of the stage, and what it predicts."""
+        backbone, stage = self.branch.backbone, self.branch.neck.stages[index]
+        areas = AREAS.get(self.name, ()) if backbone.num_stages == 3 else ()
+        area = areas[stage] if areas else f'Stage {stage + 1}'
+        return f'{area} (block {backbone.stage_ends[stage]}): {what}'
+
+
+class _Canvas:
+    """A figure in pixels, counted from the top left."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor='white')
+
+    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
+        corner = (x / self.width, 1 - (y + height) / self.height)
+        return self.figure.add_axes((*corner, width / self.width, height / self.height))
+
+    def text(self, x: float, y: float, text: str, **style) -> None:
+        style = dict(va='center', ha='left', fontsize=8) | style
+        self.figure.text(x / self.width, 1 - y / self.height, text, **style)
+
+
+def _draw(blocks: list[_Block], composite: bool, title: str | None) -> Figure:
+    top = MARGIN + (50 if title else 0)
+    width = MARGIN + sum(block.width + MARGIN for block in blocks)
+    canvas = _Canvas(width, top + max(block.height for block in blocks) + FOOT + MARGIN // 2)
+    if title:
+        canvas.text(MARGIN, MARGIN + 12, title, fontsize=12, weight='bold')
+    x = MARGIN
+    for block in blocks:
+        _draw_block(canvas, block, x, top, composite)
+        x += block.width + MARGIN
+    y = canvas.height - FOOT
+    if composite:
+        mark = canvas.axes(MARGIN, y - 9, 18, 18)
+        mark.set(xticks=[], yticks=[])
+        mark.spines[:].set(color=OUTLINE, linewidth=1.5)
+        note = 'not predicted, shows the target'
+    else:
+        mark = canvas.axes(MARGIN, y - 9, 18, 18)
+        mark.set(xticks=[], yticks=[], facecolor=str(HIDDEN))
+        note = 'not predicted'
+    canvas.text(MARGIN + 28, y, note, fontsize=7.5, color='0.3')
+    return canvas.figure
+
+
+def _draw_block(canvas: _Canvas, block: _Block, left: int, top: int, composite: bool) -> None:
+    picture, step = block.picture, block.cell[0] + GAP
+    canvas.text(left, top + 14, f'{block.name.capitalize()} branch', fontsize=11, weight='bold')
+    canvas.text(left, top + 42, block.subtitle(), fontsize=7.5, color='0.35')
+    y = top + TITLE
+    for offset, (_, _, heading) in zip(block.offsets, block.columns, strict=True):
+        canvas.text(left + offset, y + HEADING / 2, heading, fontsize=7.5, color='0.35')
+    y += HEADING
+    _draw_row(canvas, block, left, y, 'original', picture.original)
+    _draw_row(canvas, block, left, y + step, 'masked', picture.masked)
+    y += 2 * step
+    for index, stage in enumerate(picture.stages.values()):
+        name = block.stage_title(index, stage.view.title)
+        canvas.text(left, y + 24, name, fontsize=9, weight='bold')
+        canvas.text(left, y + 48, stage.view.note, fontsize=7, color='0.35')
+        y += STAGE
+        _draw_scale(canvas, stage, left + block.right + 10, y, 2 * step - GAP)
+        _draw_row(canvas, block, left, y, 'target', stage.target)
+        outlined = ~stage.predicted if composite else None
+        _draw_row(canvas, block, left, y + step, 'prediction', stage.prediction, outlined)
+        y += 2 * step
+
+
+def _draw_row(
+    canvas: _Canvas,
+    block: _Block,
+    left: int,
+    y: int,
+    label: str,
+    images: np.ndarray,
+    outlined: np.ndarray | None = None,
+) -> None:
+    """One image per column; ``outlined`` are tokens, (B, T', H', W') bool."""
+    height, width = block.cell
+    canvas.text(left + LABEL - 10, y + height / 2, label, ha='right')
+    length = block.picture.original.shape[1]
+    rows, columns = block.picture.visible.shape[2:]
+    for offset, (sample, frame, _) in zip(block.offsets, block.columns, strict=True):
+        axes = canvas.axes(left + offset, y, width, height)
+        image = images[sample, frame * images.shape[1] // length]
+        axes.imshow(image, interpolation='nearest', extent=(0, columns, rows, 0), aspect='auto')
+        axes.set_axis_off()
+        if outlined is not None:
+            tokens = outlined[sample, frame * outlined.shape[1] // length]
+            axes.add_collection(LineCollection(outline(tokens), colors=OUTLINE, linewidths=0.9))
+
+
+def outline(tokens: np.ndarray) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """The border between chosen tokens, (H', W') bool, and others: lines ((x, y), (x, y))."""
+    around = np.pad(tokens, 1).astype(np.int8)
+    across = np.argwhere(np.diff(around, axis=0)[:, 1:-1])
+    down = np.argwhere(np.diff(around, axis=1)[1:-1])
+    lines = [((x, y), (x + 1, y)) for y, x in across.tolist()]
+    return lines + [((x, y), (x, y + 1)) for y, x in down.tolist()]
+
+
+def _draw_scale(canvas: _Canvas, stage: StagePicture, x: int, y: int, height: int) -> None:
+    """How colours are read, to the right of a stage."""
+    view = stage.view
+    if isinstance(view, GaborView):
+        _draw_orientations(canvas, x, y)
+        y, height = y + 110, height - 110
+    elif view.color_map is None:
+        return
+    bar = canvas.axes(x, y, 16, height)
+    bar.imshow(
+        np.linspace(1, 0, 256)[:, None],
+        cmap=view.color_map or 'gray',
+        extent=(0, 1, 0, stage.limit),
+        aspect='auto',
+    )
+    bar.yaxis.tick_right()
+    bar.set_xticks([])
+    bar.locator_params(axis='y', nbins=4)
+    bar.tick_params(labelsize=7, length=2, pad=2)
+    bar.yaxis.set_label_position('right')
+    bar.set_ylabel(view.unit, fontsize=7)
+
+
+def _draw_orientations(canvas: _Canvas, x: int, y: int, side: int = 90) -> None:
+    """A fan of lines in the colours of their orientation."""
+    axes = canvas.axes(x, y, side, side)
+    axes.set(xlim=(-1, 1), ylim=(1, -1), facecolor='black', xticks=[], yticks=[])
+    count = 8
+    for index in range(count):
+        angle = np.pi * index / count + np.pi / 2  # a line is normal to its filter's wave vector
+        color = hsv_to_rgb((index / count, 1, 1))
+        dx, dy = 0.85 * np.cos(angle), 0.85 * np.sin(angle)
+        axes.plot([-dx, dx], [-dy, dy], color=color, linewidth=1.8, solid_capstyle='round')

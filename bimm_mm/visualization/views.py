@@ -1,0 +1,243 @@
+"""How the values of each target look as a picture. Everything here is our choice.
+
+A view turns the tokens of a target into maps, and maps into colours. NaN stands for "nothing was
+predicted here" all along, and becomes a flat grey at the end.
+"""
+
+import math
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.colors import hsv_to_rgb
+from torch import Tensor
+
+from ..models import BaseTarget, EdgeContourTarget, GaborTarget, MotionTarget, PixelTarget
+
+HIDDEN = 0.55  # the grey of patches of which nothing is shown
+
+
+def join_patches(
+    values: Tensor, patch_size: tuple[int, int, int], grid: tuple[int, int, int]
+) -> Tensor:
+    """Put patches (cubes) together: the inverse of ``take_patches``.
+
+    Args:
+        values (Tensor): (B, L, C * t * p * p), all tokens of the grid, the values of each in the
+            order channel, frame, row, column.
+        patch_size (tuple[int, int, int]): frames t, rows and columns p of a patch.
+        grid (tuple[int, int, int]): (T', H', W') in tokens, L in all.
+
+    Returns:
+        Tensor: (B, C, T' * t, H' * p, W' * p).
+
+    Raises:
+        ValueError: if ``values`` has another number of tokens, or of values per token.
+    """
+    volume = math.prod(patch_size)
+    if values.shape[1] != math.prod(grid) or values.shape[2] % volume:
+        raise ValueError(
+            f'values of shape {tuple(values.shape)} must be (B, {math.prod(grid)}, n * {volume}) '
+            f'for grid={tuple(grid)} and patch_size={tuple(patch_size)}'
+        )
+    x = values.reshape(len(values), *grid, -1, *patch_size).permute(0, 4, 1, 5, 2, 6, 3, 7)
+    return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+
+
+def spread_tokens(values: Tensor, ids: Tensor, length: int) -> Tensor:
+    """Put the values of some tokens, (B, M, D), at their places among (B, length, D); NaN else."""
+    spread = values.new_full((len(values), length, values.shape[2]), math.nan, dtype=torch.float32)
+    return spread.scatter(1, ids[..., None].expand_as(values), values.float())
+
+
+def spread_mask(ids: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """Which tokens of a grid are among ``ids`` (B, M): (B, T', H', W'), bool."""
+    mask = torch.zeros(len(ids), math.prod(grid), dtype=torch.bool, device=ids.device)
+    return mask.scatter(1, ids, True).view(len(ids), *grid)
+
+
+class TargetView:
+    """How a target is shown; as such, one strength per token, which any target has.
+
+    Args:
+        target (BaseTarget): what made the values.
+        mean, std (Tensor): (3,) of the data preprocessor, on the scale 0 to 255.
+
+    Attributes:
+        title (str): what is shown.
+        note (str): what one must know to read it.
+        color_map (str, optional): matplotlib's name, where one number is shown as a colour.
+        unit (str): of that number.
+    """
+
+    note = ''
+    color_map: str | None = 'gray'
+    unit = 'root mean square'
+
+    def __init__(self, target: BaseTarget, mean: Tensor, std: Tensor) -> None:
+        self.target = target
+        self.mean = mean
+        self.std = std
+        self.title = target.name
+        self.grid = None
+
+    def maps(self, values: Tensor, x: Tensor) -> Tensor:
+        """From tokens to maps.
+
+        Args:
+            values (Tensor): (B, L, out_dims), NaN for tokens without a value.
+            x (Tensor): (B, 3, T, H, W), the normalised input.
+
+        Returns:
+            Tensor: (B, C, T / a, H / b, W / b) in the unit of the view, where a and b are the
+            frames and pixels which have a value in common.
+        """
+        strength = values.square().mean(dim=2, keepdim=True).sqrt()
+        return join_patches(strength, (1, 1, 1), self.token_grid(x))
+
+    def limit(self, maps: Tensor) -> float:
+        """The value shown as the brightest, so that outliers do not darken all the rest."""
+        return max(float(np.nanpercentile(maps.numpy(), 99.5)), 1e-6)
+
+    def colors(self, maps: Tensor, limit: float) -> np.ndarray:
+        """Maps to (B, T / a, H / b, W / b, 3) RGB in [0, 1], grey where there is NaN."""
+        color_map = matplotlib.colormaps[self.color_map].with_extremes(bad=(HIDDEN,) * 3)
+        levels = np.ma.masked_invalid((maps[:, 0] / limit).clamp(0, 1).numpy())
+        return color_map(levels)[..., :3]
+
+    def token_grid(self, x: Tensor) -> tuple[int, int, int]:
+        """(T', H', W') of the input."""
+        return tuple(
+            size // patch for size, patch in zip(x.shape[2:], self.target.patch_size, strict=True)
+        )
+
+
+class ContourView(TargetView):
+    """One channel per pixel in [0, 1], white on black."""
+
+    unit = 'strength'
+
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
+        self.title = 'contours'
+
+    def maps(self, values: Tensor, x: Tensor) -> Tensor:
+        """(B, 1, T, H, W)."""
+        return join_patches(values, self.target.patch_size, self.token_grid(x))
+
+    def limit(self, maps: Tensor) -> float:
+        """Contours are in [0, 1] as they are."""
+        return 1.0
+
+
+class PixelView(TargetView):
+    """Colours, where patches were normalised with the true patch's own mean and variance."""
+
+    color_map = None
+
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
+        self.title = 'pixels'
+        if self.target.normalize != 'none':
+            self.note = 'each patch with its own true mean and variance'
+
+    def maps(self, values: Tensor, x: Tensor) -> Tensor:
+        """(B, 3, T, H, W) RGB in [0, 1]."""
+        values = self.target.restore(values, x, None)
+        return self.denormalise(join_patches(values, self.target.patch_size, self.token_grid(x)))
+
+    def denormalise(self, x: Tensor) -> Tensor:
+        """(B, 3, T, H, W) normalised input to RGB in [0, 1]."""
+        return denormalise(x, self.mean, self.std)
+
+    def limit(self, maps: Tensor) -> float:
+        """Colours are in [0, 1] as they are."""
+        return 1.0
+
+    def colors(self, maps: Tensor, limit: float) -> np.ndarray:
+        """(B, T, H, W, 3)."""
+        return maps.clamp(0, 1).nan_to_num(HIDDEN).permute(0, 2, 3, 4, 1).numpy()
+
+
+class MotionView(TargetView):
+    """The change to the next frame, averaged over the channels, as heat."""
+
+    color_map = 'inferno'
+    unit = 'levels of 255'
+
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
+        self.title = 'motion'
+        self.note = 'change to the next frame, mean of R, G and B'
+
+    def maps(self, values: Tensor, x: Tensor) -> Tensor:
+        """(B, 1, T, H, W) absolute difference on the scale 0 to 255."""
+        change = join_patches(
+            undo_scale(values, self.target), self.target.patch_size, self.token_grid(x)
+        )
+        return (change * self.std.view(3, 1, 1, 1)).mean(dim=1, keepdim=True)
+
+
+class GaborView(TargetView):
+    """Oriented energy of each cell: hue, saturation and brightness of one colour.
+
+    The hue is the mean orientation, the saturation how much the orientations differ in energy,
+    the brightness the amplitude of the strongest filter.
+    """
+
+    color_map = None
+    unit = 'amplitude'
+
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
+        self.title = 'Gabor energy'
+        self.note = 'hue: orientation, brightness: amplitude'
+
+    def maps(self, values: Tensor, x: Tensor) -> Tensor:
+        """(B, wavelengths * orientations, T', H / cell, W / cell) amplitudes of luminance."""
+        cells = tuple(size // self.target.cell for size in self.target.patch_size[1:])
+        return join_patches(undo_scale(values, self.target), (1, *cells), self.token_grid(x))
+
+    def limit(self, maps: Tensor) -> float:
+        """Of the strongest filter."""
+        return super().limit(maps.amax(dim=1))
+
+    def colors(self, maps: Tensor, limit: float) -> np.ndarray:
+        """(B, T', H / cell, W / cell, 3)."""
+        count = self.target.orientations
+        energy = maps.unflatten(1, (-1, count)).sum(dim=1)
+        angle = (torch.arange(count) * (2 * math.pi / count)).view(-1, 1, 1, 1)
+        x, y = (energy * angle.cos()).sum(dim=1), (energy * angle.sin()).sum(dim=1)
+        hue = torch.atan2(y, x) / (2 * math.pi) % 1
+        saturation = torch.hypot(x, y) / energy.sum(dim=1).clamp_min(1e-6)
+        value = (maps.amax(dim=1) / limit).clamp(0, 1)
+        hsv = torch.stack([hue, saturation.clamp(0, 1).sqrt(), value], dim=-1)
+        hidden = hsv.isnan().any(dim=-1, keepdim=True).numpy()
+        return np.where(hidden, HIDDEN, hsv_to_rgb(hsv.nan_to_num(0).numpy()))
+
+
+#: How each target is shown; a subclass is shown as its parent, any other as its strength.
+VIEWS: dict[type, type[TargetView]] = {
+    BaseTarget: TargetView,
+    EdgeContourTarget: ContourView,
+    GaborTarget: GaborView,
+    MotionTarget: MotionView,
+    PixelTarget: PixelView,
+}
+
+
+def view_of(target: BaseTarget, mean: Tensor, std: Tensor) -> TargetView:
+    """The view of a target, see :class:`TargetView`."""
+    kind = next((VIEWS[cls] for cls in type(target).__mro__ if cls in VIEWS), TargetView)
+    return kind(target, mean, std)
+
+
+def denormalise(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(B, 3, ...) normalised input to RGB in [0, 1], not clipped."""
+    shape = (3, *(1,) * (x.dim() - 2))
+    return (x * std.view(shape) + mean.view(shape)) / 255
+
+
+def undo_scale(values: Tensor, target: BaseTarget) -> Tensor:
+    """Undo ``power`` and ``scale`` of a target of non-negative values."""
+    return (values / target.scale).clamp_min(0).pow(1 / target.power)
