@@ -1,0 +1,29 @@
+# ImageNet-1K: random crop, no flip (paper: table 8). How to crop is MAE's way. Labels are not
+# needed, so any folder of images will do, with or without a subfolder per class:
+#   --cfg-options train_dataloader.dataset.data_root=/path/to/images
+# mmpretrain.ImageNet with split='train' in place of the dataset reads lists of files in meta/, too.
+train_dataloader = dict(
+    batch_size=128,  # per GPU
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='pseudo_collate'),
+    dataset=dict(
+        type='mmpretrain.CustomDataset',
+        data_root='data/imagenet/train',
+        with_label=False,
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='mmpretrain.NumpyToPIL', to_rgb=True),
+            dict(
+                type='mmpretrain.torchvision/RandomResizedCrop',
+                size=224,
+                scale=(0.2, 1.0),
+                interpolation='bicubic',
+            ),
+            dict(type='mmpretrain.PackInputs'),
+        ],
+    ),
+)

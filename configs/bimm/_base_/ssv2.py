@@ -1,0 +1,43 @@
+# Something-Something V2: 16 frames, every 2nd, random crop and flip (paper: table 8; pretraining
+# has no labels that left and right could spoil). How to crop is VideoMAE's way. The list says which
+# of the videos are for training; its labels are not used. A plain folder of videos instead:
+#   --cfg-options train_dataloader.dataset.data_root=/path/to/videos
+#                 train_dataloader.dataset.ann_file= train_dataloader.dataset.data_prefix.video=
+train_dataloader = dict(
+    batch_size=16,  # per GPU
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='pseudo_collate'),
+    dataset=dict(
+        type='VideoFolderDataset',
+        data_root='data/sthv2',
+        ann_file='sthv2_train_list_videos.txt',
+        data_prefix=dict(video='videos'),
+        pipeline=[
+            dict(type='mmaction.DecordInit'),
+            dict(
+                type='mmaction.SampleFrames',
+                clip_len=16,
+                frame_interval=2,
+                num_clips=1,
+                out_of_bound_opt='repeat_last',
+            ),
+            dict(type='mmaction.DecordDecode'),
+            # the short side to 256, because MultiScaleCrop fails on one slightly below 224
+            dict(type='mmaction.Resize', scale=(-1, 256)),
+            dict(
+                type='mmaction.MultiScaleCrop',
+                input_size=224,
+                scales=(1, 0.875, 0.75, 0.66),
+                num_fixed_crops=13,
+            ),
+            dict(type='mmaction.Resize', scale=(224, 224), keep_ratio=False),
+            dict(type='mmaction.Flip', flip_ratio=0.5),
+            dict(type='mmaction.FormatShape', input_format='NCTHW'),
+            dict(type='mmaction.PackActionInputs'),
+        ],
+    ),
+)

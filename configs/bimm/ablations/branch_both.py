@@ -1,0 +1,2 @@
+# Table 7, ventral branch: both branches (the default).
+_base_ = ['../_base_/ablation.py']

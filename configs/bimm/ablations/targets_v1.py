@@ -1,0 +1,10 @@
+# Table 7, targets: V1 alone. One stage, whose Gabor decoder reads the last block (our reading). The
+# blocks of the default are shared.
+_base_ = ['../_base_/ablation.py']
+
+one_stage = dict(
+    backbone=dict(stage_ends=(12,)),
+    neck=dict(decoders=[dict(type='LinearDecoder', embed_dims=256)]),
+    targets=[dict(type='GaborTarget')],
+)
+model = dict(share=4, ventral=one_stage, dorsal=one_stage)

@@ -1,0 +1,15 @@
+# Table 7, targets: V1 and V2. Two stages, of which V2 reads the last block (our reading). The
+# blocks of the default are shared.
+_base_ = ['../_base_/ablation.py']
+
+two_stages = dict(
+    backbone=dict(stage_ends=(2, 12)),
+    neck=dict(
+        decoders=[
+            dict(type='LinearDecoder', embed_dims=256),
+            dict(type='TransformerDecoder', embed_dims=256, depth=1, num_heads=8),
+        ]
+    ),
+    targets=[dict(type='GaborTarget'), dict(type='EdgeContourTarget')],
+)
+model = dict(share=4, ventral=two_stages, dorsal=two_stages)

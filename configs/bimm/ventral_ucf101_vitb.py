@@ -1,0 +1,23 @@
+# Stage 1 of BIMM, ViT-B on UCF101: the ventral branch on one random frame of each video, for the
+# ablation of the dorsal initialisation (paper: table 7). The paper gives no recipe for it; epochs
+# are those of the ablations, the rest is UCF101's (our choice).
+_base_ = [
+    './_base_/ventral_vitb.py',
+    './_base_/ucf101.py',
+    './_base_/schedule.py',
+    './_base_/runtime_video.py',
+]
+
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(type='mmaction.DecordInit'),
+            dict(type='mmaction.SampleFrames', clip_len=1, num_clips=1),
+            *_base_.train_dataloader.dataset.pipeline[2:],
+        ]
+    )
+)
+
+# base lr x GPUs x batch per GPU / 256 = 6e-4, as joint_ucf101_vitb.py
+optim_wrapper = dict(optimizer=dict(lr=3e-4 * 8 * 64 / 256))
+auto_scale_lr = dict(enable=False, base_batch_size=512)  # what that lr is for
