@@ -174,6 +174,11 @@ class _Canvas:
         corner = (x / self.width, 1 - (y + height) / self.height)
         return self.figure.add_axes((*corner, width / self.width, height / self.height))
 
+    def swatch(self, x: float, y: float, facecolor: str, edgecolor: str) -> None:
+        axes = self.axes(x, y - 9, 18, 18)
+        axes.set(xticks=[], yticks=[], facecolor=facecolor)
+        axes.spines[:].set(color=edgecolor, linewidth=1.5)
+
     def text(self, x: float, y: float, text: str, **style) -> None:
         style = dict(va='center', ha='left', fontsize=8) | style
         self.figure.text(x / self.width, 1 - y / self.height, text, **style)
@@ -190,15 +195,13 @@ def _draw(blocks: list[_Block], composite: bool, title: str | None) -> Figure:
         _draw_block(canvas, block, x, top, composite)
         x += block.width + MARGIN
     y = canvas.height - FOOT
+    canvas.swatch(MARGIN, y, facecolor='white', edgecolor=OUTLINE)
     if composite:
-        mark = canvas.axes(MARGIN, y - 9, 18, 18)
-        mark.set(xticks=[], yticks=[])
-        mark.spines[:].set(color=OUTLINE, linewidth=1.5)
-        note = 'not predicted, shows the target'
+        note = 'masked: what the encoder sees;  prediction: not predicted, the target is shown'
     else:
-        mark = canvas.axes(MARGIN, y - 9, 18, 18)
-        mark.set(xticks=[], yticks=[], facecolor=str(HIDDEN))
-        note = 'not predicted'
+        note = 'what the encoder sees'
+        canvas.swatch(MARGIN + 240, y, facecolor=str(HIDDEN), edgecolor=str(HIDDEN))
+        canvas.text(MARGIN + 268, y, 'hidden, or not predicted', fontsize=7.5, color='0.3')
     canvas.text(MARGIN + 28, y, note, fontsize=7.5, color='0.3')
     return canvas.figure
 
@@ -212,7 +215,7 @@ def _draw_block(canvas: _Canvas, block: _Block, left: int, top: int, composite: 
         canvas.text(left + offset, y + HEADING / 2, heading, fontsize=7.5, color='0.35')
     y += HEADING
     _draw_row(canvas, block, left, y, 'original', picture.original)
-    _draw_row(canvas, block, left, y + step, 'masked', picture.masked)
+    _draw_row(canvas, block, left, y + step, 'masked', picture.masked, picture.visible)
     y += 2 * step
     for index, stage in enumerate(picture.stages.values()):
         name = block.stage_title(index, stage.view.title)

@@ -120,6 +120,7 @@ class ContourView(TargetView):
     def __init__(self, *args) -> None:
         super().__init__(*args)
         self.title = 'contours'
+        self.note = 'from 0, none, to 1'
 
     def maps(self, values: Tensor, x: Tensor) -> Tensor:
         """(B, 1, T, H, W)."""
@@ -139,7 +140,7 @@ class PixelView(TargetView):
         super().__init__(*args)
         self.title = 'pixels'
         if self.target.normalize != 'none':
-            self.note = 'each patch with its own true mean and variance'
+            self.note = 'with the mean and variance of each true patch'
 
     def maps(self, values: Tensor, x: Tensor) -> Tensor:
         """(B, 3, T, H, W) RGB in [0, 1]."""
@@ -163,7 +164,7 @@ class MotionView(TargetView):
     """The change to the next frame, averaged over the channels, as heat."""
 
     color_map = 'inferno'
-    unit = 'levels of 255'
+    unit = 'grey levels (0 to 255)'
 
     def __init__(self, *args) -> None:
         super().__init__(*args)
