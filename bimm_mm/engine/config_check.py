@@ -89,7 +89,7 @@ def check_options(cfg: Config, options: dict) -> None:
         for key in options
         if (first := key.split('.')[0]) not in known
     ]
-    _raise_if_any(problems)
+    _raise_if_any(problems, cfg)
 
 
 def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
@@ -111,7 +111,7 @@ def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
     unused = tuple(f'{loop}_' for loop in ('train', 'val', 'test') if loop not in loops)
     used = {k: v for k, v in cfg.items() if k in RUNNER_KEYS and not k.startswith(unused)}
     scope = cfg.get('default_scope') or 'mmengine'
-    _raise_if_any([*unknown_parts(used, scope), *missing_paths(used)])
+    _raise_if_any([*unknown_parts(used, scope), *missing_paths(used)], cfg)
 
 
 def unknown_parts(node: object, scope: str = 'mmengine') -> list[str]:
@@ -248,7 +248,7 @@ def _try_import(name: str) -> None:
 def _why(kind: str, scopes: tuple[str, ...]) -> str:
     prefix, _, name = kind.rpartition('.')
     package = prefix.split('.')[0]
-    if package and find_spec(package) is None:
+    if package and not _is_scope(package) and find_spec(package) is None:
         return f'needs the package {package!r}, which is not installed'
     known = {
         key if scope == 'mmengine' else f'{scope}.{key}': None
@@ -289,7 +289,7 @@ def _show(path: Path_, value: str) -> str:
     return f'{text.lstrip(".")}={value!r}'
 
 
-def _raise_if_any(problems: list[str]) -> None:
+def _raise_if_any(problems: list[str], cfg: Config) -> None:
     if problems:
         count = '1 problem' if len(problems) == 1 else f'{len(problems)} problems'
-        raise ConfigError('\n  '.join([f'{count} in the config:', *problems]))
+        raise ConfigError('\n  '.join([f'{count} in {cfg.filename or "the config"}:', *problems]))

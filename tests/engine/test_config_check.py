@@ -1,0 +1,160 @@
+"""Bad configs are refused with the place, the value and what would be right; good ones are not."""
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS, Registry
+
+from bimm_mm.engine.config_check import (
+    ConfigError,
+    check_config,
+    check_options,
+    find_config,
+    unknown_parts,
+)
+
+
+def dataloader(**dataset) -> dict:
+    dataset.setdefault('type', 'ConcatDataset')
+    return dict(batch_size=2, sampler=dict(type='DefaultSampler', shuffle=True), dataset=dataset)
+
+
+def problems(**cfg) -> list[str]:
+    """The lines of the error of :func:`check_config`, without the heading."""
+    with pytest.raises(ConfigError) as error:
+        check_config(Config(cfg))
+    return [line.strip() for line in str(error.value).splitlines()[1:]]
+
+
+def test_a_sound_config_passes(tmp_path):
+    (tmp_path / 'videos').mkdir()
+    (tmp_path / 'list.txt').touch()
+    cfg = dict(
+        model=dict(type='TubeMasking', ratio=0.9, init_cfg=dict(type='Normal', std=0.02)),
+        train_dataloader=dataloader(
+            data_root=str(tmp_path), ann_file='list.txt', data_prefix=dict(video='videos')
+        ),
+        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3)),
+        param_scheduler=[dict(type='LinearLR'), dict(type='CosineAnnealingLR')],
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=3),
+        default_hooks=dict(logger=dict(type='LoggerHook')),
+        visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
+    )
+    check_config(Config(cfg))
+
+
+def test_every_unknown_part_is_reported_with_its_place_and_near_names():
+    lines = problems(
+        model=dict(type='SingleBranchPretrainr', ventral=dict(masking=dict(type='TubeMaskin'))),
+        custom_hooks=[dict(type='EMAHook'), dict(type='finitelosshook')],
+    )
+    assert len(lines) == 3
+    assert lines[0].startswith("model.type='SingleBranchPretrainr' is in no registry of mmengine")
+    assert 'did you mean SingleBranchPretrainer' in lines[0]
+    assert "model.ventral.masking.type='TubeMaskin'" in lines[1] and 'TubeMasking' in lines[1]
+    assert "custom_hooks[1].type='finitelosshook'" in lines[2] and 'FiniteLossHook' in lines[2]
+
+
+def test_a_missing_package_is_named():
+    (line,) = problems(model=dict(type='nopackage.Model', head=dict(type='WhoKnows')))
+    assert line == (
+        "model.type='nopackage.Model' needs the package 'nopackage', which is not installed"
+    )
+
+
+@pytest.fixture
+def upstream():
+    """A library with a registry of its own, as mmdet has one, and one part in it."""
+    registry = Registry('model', parent=MODELS, scope='upstream', locations=[])
+
+    @registry.register_module()
+    class Neck:
+        pass
+
+    Neck.__module__ = 'upstream.models'
+    yield
+    MODELS.children.pop('upstream')
+
+
+def test_names_are_looked_up_in_the_scopes_of_the_parts_around_them(upstream):
+    assert unknown_parts(dict(model=dict(type='upstream.Neck', inner=dict(type='Neck')))) == []
+    assert unknown_parts(dict(model=dict(_scope_='upstream', type='Neck'))) == []
+    assert unknown_parts(dict(model=dict(type='Neck')), scope='upstream') == []
+    (line,) = unknown_parts(dict(model=dict(type='Neck')))
+    assert 'did you mean upstream.Neck?' in line
+
+
+def test_own_words_of_an_upstream_part_are_no_unknown_parts(upstream):
+    # as mmdet's roi_layer=dict(type='RoIAlign'), an attribute of mmcv.ops
+    part = dict(type='upstream.Neck', roi_layer=dict(type='RoIAlign'), nms=dict(type='nms'))
+    assert unknown_parts(dict(model=part)) == []
+    part['backbone'] = dict(type='RezNet')
+    part['layer'] = dict(type='upstream.Nek')
+    lines = unknown_parts(dict(model=part))
+    assert len(lines) == 2
+    assert "model.backbone.type='RezNet'" in lines[0]
+    assert "model.layer.type='upstream.Nek'" in lines[1] and 'upstream.Neck?' in lines[1]
+
+
+def test_full_import_paths_and_classes_are_parts():
+    optimizer = dict(type='torch.optim.AdamW')
+    assert unknown_parts(dict(optim_wrapper=dict(type='OptimWrapper', optimizer=optimizer))) == []
+    assert unknown_parts(dict(model=dict(type=ConfigError))) == []
+    (line,) = unknown_parts(dict(optimizer=dict(type='torch.optim.AdamX')))
+    assert "optimizer.type='torch.optim.AdamX'" in line
+
+
+def test_missing_files_and_folders_are_reported_with_their_path(tmp_path):
+    lines = problems(
+        train_dataloader=dataloader(
+            data_root=str(tmp_path),
+            ann_file='train.txt',
+            data_prefix=dict(video='videos'),
+            pipeline=[dict(type='ToTensr')],
+        ),
+        val_dataloader=dataloader(datasets=[dict(data_root='/no/such/root', ann_file='val.txt')]),
+        load_from='/no/such/checkpoint.pth',
+        model=dict(init_dorsal_from='ventral.pth'),
+    )
+    text = '\n'.join(lines)
+    dataset = 'train_dataloader.dataset'
+    assert f"{dataset}.ann_file='train.txt': no such file {tmp_path}/train.txt" in text
+    assert f"{dataset}.data_prefix.video='videos': no such folder {tmp_path}/videos" in text
+    assert "val_dataloader.dataset.datasets[0].data_root='/no/such/root': no such folder" in text
+    assert 'val.txt' not in text, 'one line for a missing root is enough'
+    assert "load_from='/no/such/checkpoint.pth': no such file" in text
+    assert "model.init_dorsal_from='ventral.pth': no such file" in text
+    assert len(lines) == 6
+
+
+def test_remote_paths_and_unused_loops_are_left_alone():
+    remote = dict(backend_args=dict(backend='petrel'), ann_file='train.txt')
+    check_config(
+        Config(
+            dict(
+                train_dataloader=dataloader(**remote),
+                val_dataloader=dataloader(data_root='s3://bucket/videos', ann_file='val.txt'),
+                test_dataloader=dataloader(ann_file='/no/such/test.txt'),
+                load_from='https://example.org/checkpoint.pth',
+            )
+        )
+    )
+    with pytest.raises(ConfigError, match='test.txt'):
+        check_config(
+            Config(dict(test_dataloader=dataloader(ann_file='/no/such/test.txt'))), loops=['test']
+        )
+
+
+def test_a_missing_config_file_is_answered_with_near_names(tmp_path):
+    (tmp_path / 'bimm').mkdir()
+    config = tmp_path / 'bimm' / 'joint_k400_vitb.py'
+    config.touch()
+    assert find_config(config) == config
+    with pytest.raises(ConfigError, match=f'no config file joint_k40_vitb.py.*{config}'):
+        find_config('joint_k40_vitb.py', tmp_path)
+
+
+def test_overrides_must_reach_something():
+    cfg = Config(dict(model=dict(), train_dataloader=dict()))
+    check_options(cfg, {'model.anything': 1, 'load_from': 'x'})
+    with pytest.raises(ConfigError, match="no 'train_dataloder'; did you mean train_dataloader"):
+        check_options(cfg, {'train_dataloder.batch_size': 1})

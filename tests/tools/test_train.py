@@ -1,0 +1,187 @@
+"""tools/train.py and its launchers, run as a user runs them, on a model of one weight."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+REPO = Path(__file__).parents[2]
+
+PARTS = """
+    import torch
+    from mmengine.model import BaseModel
+    from mmengine.registry import DATASETS, MODELS
+
+
+    @DATASETS.register_module()
+    class ToyNumbers(torch.utils.data.Dataset):
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            return dict(inputs=torch.tensor([float(index)]))
+
+
+    @MODELS.register_module()
+    class ToyModel(BaseModel):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(1, 1, bias=False)
+            torch.nn.init.ones_(self.linear.weight)
+
+        def forward(self, inputs, mode='tensor'):
+            return dict(loss=self.linear(inputs).mean())
+"""
+
+# The gradient is the mean of the numbers, 3.5 for each batch of all eight: SGD moves the weight by
+# -0.035 a step, however many processes share the batch.
+CONFIG = """
+    custom_imports = dict(imports=['bimm_mm', 'toy_parts'], allow_failed_imports=False)
+    default_scope = 'mmengine'
+    model = dict(type='ToyModel')
+    train_dataloader = dict(
+        batch_size=8, num_workers=0, dataset=dict(type='ToyNumbers'),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='default_collate'),
+    )
+    optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01))
+    train_cfg = dict(by_epoch=True, max_epochs=2)
+    default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1))
+    auto_scale_lr = dict(base_batch_size=16)
+"""
+
+
+@pytest.fixture
+def toy(tmp_path) -> Path:
+    """A folder with the toy parts and the config that uses them; runs start in it."""
+    (tmp_path / 'toy_parts.py').write_text(textwrap.dedent(PARTS))
+    (tmp_path / 'toy.py').write_text(textwrap.dedent(CONFIG))
+    return tmp_path
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess:
+    env = os.environ | {
+        'PYTHONPATH': f'{REPO}{os.pathsep}{folder}',
+        'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',
+        'VIRTUAL_ENV': str(Path(sys.executable).parents[1]),
+        'CUDA_VISIBLE_DEVICES': '',
+        'OMP_NUM_THREADS': '1',
+    }
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+
+
+def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return run(folder, sys.executable, str(REPO / 'tools/train.py'), *arguments)
+
+
+def weight(checkpoint: Path) -> float:
+    return torch.load(checkpoint)['state_dict']['linear.weight'].item()
+
+
+def test_trains_and_resumes_where_it_stopped(toy):
+    first = train(toy, 'toy.py')
+    assert first.returncode == 0, first.stderr
+    work_dir = toy / 'work_dirs' / 'toy'
+    assert weight(work_dir / 'epoch_2.pth') == pytest.approx(1 - 2 * 0.035)
+
+    second = train(toy, 'toy.py', '--resume', '--cfg-options', 'train_cfg.max_epochs=3')
+    assert second.returncode == 0, second.stderr
+    assert 'resumed epoch: 2, iter: 2' in second.stdout + second.stderr
+    assert weight(work_dir / 'epoch_3.pth') == pytest.approx(1 - 3 * 0.035)
+
+    one_epoch = str(work_dir / 'epoch_1.pth')
+    third = train(toy, 'toy.py', '--resume', one_epoch, '--work-dir', 'other')
+    assert third.returncode == 0, third.stderr
+    assert 'resumed epoch: 1, iter: 1' in third.stdout + third.stderr
+    assert sorted(p.name for p in (toy / 'other').glob('*.pth')) == ['epoch_2.pth']
+
+
+def test_learning_rate_is_scaled_to_the_batch(toy):
+    result = train(toy, 'toy.py', '--auto-scale-lr', '--cfg-options', 'train_cfg.max_epochs=1')
+    assert result.returncode == 0, result.stderr
+    # half of base_batch_size=16, so half of the step
+    assert weight(toy / 'work_dirs/toy/epoch_1.pth') == pytest.approx(1 - 0.035 / 2)
+
+
+def test_two_gloo_processes_do_what_one_does(toy):
+    options = ('train_dataloader.batch_size=4', 'train_cfg.max_epochs=2')
+    script = str(REPO / 'tools/dist_train.sh')
+    result = run(toy, 'bash', script, 'toy.py', '2', '--cfg-options', *options)
+    assert result.returncode == 0, result.stderr
+    assert 'GPU number: 2' in result.stdout + result.stderr
+    assert weight(toy / 'work_dirs/toy/epoch_2.pth') == pytest.approx(1 - 2 * 0.035)
+
+    resume = (
+        '--resume',
+        '--cfg-options',
+        'train_dataloader.batch_size=4',
+        'train_cfg.max_epochs=3',
+    )
+    result = run(toy, 'bash', script, 'toy.py', '2', *resume)
+    assert result.returncode == 0, result.stderr
+    assert weight(toy / 'work_dirs/toy/epoch_3.pth') == pytest.approx(1 - 3 * 0.035)
+
+
+def test_a_strategy_is_run_by_the_flexible_runner(toy):
+    strategy = textwrap.dedent("""
+        _base_ = ['toy.py']
+        strategy = dict(type='DDPStrategy')
+        train_dataloader = dict(batch_size=4)
+    """)
+    (toy / 'strategy.py').write_text(strategy)
+    alone = train(toy, 'strategy.py')
+    assert alone.returncode != 0
+    assert "strategy.type='DDPStrategy' needs a launcher" in alone.stderr
+
+    result = run(toy, 'bash', str(REPO / 'tools/dist_train.sh'), 'strategy.py', '2')
+    assert result.returncode == 0, result.stderr
+    assert weight(toy / 'work_dirs/strategy/epoch_2.pth') == pytest.approx(1 - 2 * 0.035)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (('toyy.py',), 'no config file toyy.py'),
+        (
+            ('toy.py', '--cfg-options', 'model.type=ToyModle', 'load_from=no.pth'),
+            "2 problems in toy.py:\n  model.type='ToyModle' is in no registry of mmengine; "
+            'did you mean ToyModel?\n  load_from=',
+        ),
+        (('toy.py', '--cfg-options', 'trian_cfg.max_epochs=1'), 'did you mean train_cfg?'),
+        (('toy.py', '--amp'), '--amp: mmengine'),
+        (('toy.py', '--amp-dtype', 'float16'), '--amp-dtype has no effect without --amp'),
+        (
+            ('toy.py', '--auto-scale-lr', '--cfg-options', 'auto_scale_lr=None'),
+            'no auto_scale_lr.base_batch_size',
+        ),
+    ],
+)
+def test_mistakes_end_the_run_before_anything_is_built(toy, arguments, message):
+    result = train(toy, *arguments)
+    assert result.returncode not in (0, None)
+    assert message in result.stderr
+    assert 'Traceback' not in result.stderr
+    assert not (toy / 'work_dirs').exists()
+
+
+def test_print_config_shows_the_merged_config(toy):
+    tool = str(REPO / 'tools/misc/print_config.py')
+    result = run(toy, sys.executable, tool, 'toy.py', '--cfg-options', 'train_cfg.max_epochs=7')
+    assert result.returncode == 0, result.stderr
+    assert 'max_epochs=7' in result.stdout and "type='ToyModel'" in result.stdout
+
+
+def test_slurm_script_hands_everything_to_srun(toy):
+    srun = toy / 'bin' / 'srun'
+    srun.parent.mkdir()
+    srun.write_text('#!/bin/sh\necho "$@"\n')
+    srun.chmod(0o755)
+    command = f'PATH={srun.parent}:$PATH GPUS=16 bash {REPO}/tools/slurm_train.sh part job toy.py'
+    result = run(toy, 'bash', '-c', f'{command} --resume')
+    assert result.returncode == 0, result.stderr
+    assert '--partition part --job-name job --ntasks 16 --ntasks-per-node 8' in result.stdout
+    assert result.stdout.strip().endswith('train.py toy.py --launcher slurm --resume')

@@ -1,0 +1,146 @@
+"""Train a model from a config, on one or many devices; see --help."""
+
+import argparse
+import os
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import FlexibleRunner, Runner
+
+from bimm_mm.compat import init_cpu_launcher
+from bimm_mm.engine.config_check import ConfigError, check_config, check_options, find_config
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description='Train a model from a config.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='logs and checkpoints; default: work_dirs/<config name>')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from this checkpoint, or without a value from the latest one in the work dir',
+    )
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--amp-dtype',
+        choices=('bfloat16', 'float16'),
+        help='default: bfloat16 where the device has it, else float16 with loss scaling',
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by the total batch over auto_scale_lr.base_batch_size',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='override settings, e.g. train_dataloader.batch_size=4 model.dorsal_weight=0.5',
+    )
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
+    args = parser.parse_args()
+    if args.amp_dtype and not args.amp:
+        parser.error('--amp-dtype has no effect without --amp')
+    return args
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config with all that the command line says merged into it, checked.
+
+    Raises:
+        ConfigError: for whatever would fail later; the message lists every reason.
+    """
+    path = find_config(args.config, Path(__file__).parents[1] / 'configs')
+    cfg = Config.fromfile(path)
+    check_options(cfg, args.cfg_options)
+    cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / path.stem)
+    cfg.env_cfg = cfg.get('env_cfg') or dict(dist_cfg=dict(backend='nccl'))
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+            raise ConfigError('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size')
+        cfg.auto_scale_lr.enable = True
+    check_config(cfg)
+    check_strategy(cfg)
+    if args.amp:
+        set_amp(cfg, args.amp_dtype)
+    return cfg
+
+
+def check_strategy(cfg: Config) -> None:
+    """Raise ConfigError where the config's strategy cannot work as the run was started."""
+    kind = (cfg.get('strategy') or {}).get('type', 'SingleDeviceStrategy')
+    if kind != 'SingleDeviceStrategy' and cfg.launcher == 'none':
+        raise ConfigError(f'strategy.type={kind!r} needs a launcher: start it by dist_train.sh')
+    if kind == 'DeepSpeedStrategy' and find_spec('deepspeed') is None:
+        raise ConfigError("strategy.type='DeepSpeedStrategy': deepspeed is not installed")
+
+
+def set_amp(cfg: Config, dtype: str | None) -> None:
+    """Turn the optimizer wrapper into one with mixed precision.
+
+    Args:
+        cfg: changed in place.
+        dtype: 'bfloat16', 'float16', or None for bfloat16 where the device computes in it.
+
+    Raises:
+        ConfigError: there is no accelerator, or the strategy has a setting of its own for it.
+    """
+    strategy = (cfg.get('strategy') or {}).get('type', '')
+    if strategy == 'DeepSpeedStrategy':
+        raise ConfigError(
+            "--amp: DeepSpeed's is set by strategy.bf16 or strategy.fp16 in the config"
+        )
+    if get_device() == 'cpu':
+        raise ConfigError("--amp: mmengine's AmpOptimWrapper needs an accelerator; none was found")
+    if dtype is None:
+        on_cuda = torch.cuda.is_available()
+        with_bfloat16 = not on_cuda or torch.cuda.is_bf16_supported(including_emulation=False)
+        dtype = 'bfloat16' if with_bfloat16 else 'float16'
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.dtype = dtype
+    # bfloat16 has the range of float32: small gradients do not vanish, so no loss scale is needed
+    scale = 'dynamic' if dtype == 'float16' else dict(enabled=False)
+    cfg.optim_wrapper.setdefault('loss_scale', scale)
+    if strategy == 'FSDPStrategy':
+        cfg.optim_wrapper.use_fsdp = True
+
+
+def build_runner(cfg: Config) -> Runner | FlexibleRunner:
+    """The runner that the config names, a FlexibleRunner for a strategy, else a Runner."""
+    if cfg.get('runner_type'):
+        return RUNNERS.build(cfg)
+    return (FlexibleRunner if cfg.get('strategy') else Runner).from_cfg(cfg)
+
+
+def main() -> None:
+    """Check, then build, then train."""
+    args = parse_args()
+    try:
+        cfg = load_config(args)
+    except ConfigError as error:
+        if int(os.environ.get('LOCAL_RANK', 0)) > 0:
+            time.sleep(10)  # the launcher ends all processes with the first: let rank 0 speak
+            sys.exit(1)
+        sys.exit(str(error))
+    init_cpu_launcher(cfg)
+    build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
