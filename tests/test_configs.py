@@ -1,0 +1,296 @@
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine import Config
+from mmengine.config import ConfigDict
+from mmengine.dataset import pseudo_collate
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, init_default_scope
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
+
+import bimm_mm  # noqa: F401
+
+CONFIGS = Path(__file__).parents[1] / 'configs' / 'bimm'
+NAMES = sorted(
+    str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts
+)
+VIDEO, VIT_L = 'VideoFolderDataset', (4, 8, 24)
+
+
+def load(name):
+    pytest.importorskip('mmaction', reason='most configs read videos through mmaction2')
+    pytest.importorskip('mmpretrain', reason='images are read through mmpretrain')
+    cfg = Config.fromfile(CONFIGS / name)
+    init_default_scope(cfg.default_scope)
+    return cfg
+
+
+def branches(cfg):
+    return {name: cfg.model[name] for name in ('ventral', 'dorsal') if name in cfg.model}
+
+
+def shrink(cfg):
+    """The same composition, with few channels and 4x4 patches: seconds, not minutes."""
+    for branch in branches(cfg).values():
+        branch.backbone.update(
+            arch=dict(embed_dims=16, depth=branch.backbone.stage_ends[-1], num_heads=2),
+            img_size=32,
+            patch_size=8,
+        )
+        for decoder in branch.neck.decoders:
+            decoder.embed_dims = 16
+            if decoder.type == 'TransformerDecoder':
+                decoder.update(num_heads=2, depth=1)
+    cfg.model.pop('init_dorsal_from', None)
+    return cfg
+
+
+def generated_batch(cfg, samples=2):
+    generator = torch.Generator().manual_seed(0)
+    frames = cfg.model.dorsal.backbone.num_frames if 'dorsal' in cfg.model else None
+    shape = (3, 32, 32) if frames is None else (1, 3, frames, 32, 32)  # as mmaction2 packs clips
+    return pseudo_collate(
+        [
+            dict(
+                inputs=torch.randint(256, shape, generator=generator).to(torch.uint8),
+                data_samples=BaseDataElement(),
+            )
+            for _ in range(samples)
+        ]
+    )
+
+
+def test_there_are_configs():
+    folders = {Path(name).parent.name for name in NAMES}
+    assert {'', 'ablations', 'baselines'} <= folders
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_takes_a_training_step(name):
+    cfg = shrink(load(name))
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    before = {key: parameter.clone() for key, parameter in model.named_parameters()}
+    losses = model.train_step(generated_batch(cfg), optim_wrapper)
+
+    targets = sum(len(branch.targets) for branch in branches(cfg).values())
+    assert sum(key.startswith('loss_') for key in losses) == targets
+    assert all(torch.isfinite(value).all() for value in losses.values())
+    # every parameter is trained; DDP would stop at one that no loss depends on
+    assert not [key for key, parameter in model.named_parameters() if parameter.equal(before[key])]
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_every_name_resolves(name):
+    cfg = load(name)
+    dataset = cfg.train_dataloader.dataset
+    assert DATASETS.get(dataset.type) is not None
+    scope = dataset.type.split('.')[0] if '.' in dataset.type else cfg.default_scope
+    with TRANSFORMS.switch_scope_and_registry(scope) as registry:
+        for transform in dataset.get('pipeline', []):
+            registry.build(transform)
+    for hook in [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]:
+        HOOKS.build(hook)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_decays_weights_only_and_shared_blocks_once(name):
+    cfg = shrink(load(name))
+    model = MODELS.build(cfg.model)
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    parameters = [p for group in groups for p in group['params']]
+    assert len(parameters) == len(set(parameters)) == len(list(model.parameters()))
+    decay = {p: group['weight_decay'] for group in groups for p in group['params']}
+    for key, parameter in model.named_parameters():
+        module, leaf = key.split('.')[-2:]
+        spared = leaf in ('bias', 'cls_token', 'mask_token') or re.fullmatch(r'norm\d*', module)
+        assert decay[parameter] == (0 if spared else cfg.optim_wrapper.optimizer.weight_decay), key
+
+
+# method.md's table of the paper's table 8; lr at 8 GPUs: base lr x total batch / 16, or / 256
+TABLE_8 = dict(
+    k400=dict(lr=1.2e-3, batch=16, epochs=800, flip=False, frames=16, stride=4, data=VIDEO),
+    ssv2=dict(lr=1.2e-3, batch=16, epochs=800, flip=True, frames=16, stride=2, data=VIDEO),
+    ucf101=dict(lr=6e-4, batch=64, epochs=1600, flip=True, frames=16, stride=4, data=VIDEO),
+    in1k=dict(lr=8e-4, batch=128, epochs=800, flip=False, data='mmpretrain.CustomDataset'),
+)
+RECIPES = [
+    f'{stage}_{dataset}_{arch}'
+    for stage, datasets in (('joint', ('k400', 'ssv2', 'ucf101')), ('ventral', ('in1k',)))
+    for dataset in datasets
+    for arch in ('vitb', 'vitl')
+]
+OTHERS = {  # what else is bound to a column of the table, with its own number of epochs
+    **{name[:-3]: dict(TABLE_8['ucf101'], epochs=800) for name in NAMES if 'ablations/' in name},
+    'ventral_ucf101_vitb': dict(TABLE_8['ucf101'], epochs=800, frames=1, stride=1),
+    'baselines/mae_in1k_vitb': TABLE_8['in1k'],
+    'baselines/videomae_k400_vitb': TABLE_8['k400'],
+    'baselines/motionmae_k400_vitb': TABLE_8['k400'],
+    'baselines/dorsal_k400_vitb': TABLE_8['k400'],
+}
+
+
+@pytest.mark.parametrize(
+    'name, row',
+    [*((name, TABLE_8[name.split('_')[1]]) for name in RECIPES), *OTHERS.items()],
+)
+def test_recipe_is_that_of_table_8(name, row):
+    cfg = load(f'{name}.py')
+    optimizer, loader = cfg.optim_wrapper.optimizer, cfg.train_dataloader
+    assert (optimizer.type, optimizer.betas, optimizer.weight_decay) == ('AdamW', (0.9, 0.95), 0.05)
+    assert optimizer.lr == pytest.approx(row['lr'])
+    assert loader.batch_size == row['batch'] and loader.drop_last and loader.sampler.shuffle
+    assert cfg.auto_scale_lr == dict(enable=False, base_batch_size=8 * row['batch'])
+
+    warmup, cosine = cfg.param_scheduler
+    assert cfg.train_cfg.max_epochs == cosine.end == row['epochs']
+    assert warmup.type == 'LinearLR' and cosine.type == 'CosineAnnealingLR'
+    assert (warmup.begin, warmup.end, cosine.begin) == (0, 40, 40)
+
+    pipeline = {re.sub(r'.*[./]', '', t.type): t for t in loader.dataset.pipeline}
+    assert loader.dataset.type == row['data']
+    assert ('Flip' in pipeline) == row['flip']
+    if row['data'] == VIDEO:
+        sampling = pipeline['SampleFrames']
+        assert sampling.clip_len == row['frames']
+        assert sampling.get('frame_interval', 1) == row['stride']
+        assert 'MultiScaleCrop' in pipeline
+    else:
+        assert pipeline['RandomResizedCrop']['size'] == 224
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_recipe_has_the_papers_branches(name):
+    cfg = load(f'{name}.py')
+    large = name.endswith('vitl')
+    for branch in branches(cfg).values():
+        assert branch.backbone.arch == ('large' if large else 'base')
+        assert branch.backbone.stage_ends == (VIT_L if large else (2, 4, 12))
+        assert [d.type for d in branch.neck.decoders] == [
+            'LinearDecoder',
+            'TransformerDecoder',
+            'TransformerDecoder',
+        ]
+    assert cfg.model.ventral.masking == dict(type='RandomMasking', ratio=0.75)
+    assert cfg.model.ventral.targets[-1].type == 'PixelTarget'
+    if name.startswith('joint'):
+        assert cfg.model.dorsal.masking == dict(type='TubeMasking', ratio=0.9)
+        assert cfg.model.dorsal.targets[-1].type == 'MotionTarget'
+        assert (cfg.model.share, cfg.model.dorsal_weight) == ('partial', 1)
+        assert cfg.model.init_dorsal_from is None  # runs from a clone
+    else:
+        assert list(branches(cfg)) == ['ventral']
+
+
+@pytest.mark.parametrize(
+    'name, shared',
+    [
+        ('ablations/share_none', 0),
+        ('ablations/share_partial', 4),
+        ('ablations/share_all', 12),
+        ('ablations/stages_12', 4),
+        ('ablations/stages_4_8_12', 8),
+        ('ablations/stages_6_9_12', 9),
+        ('ablations/targets_v1', 4),
+        ('ablations/targets_v1_v2', 4),
+        ('joint_k400_vitl', 8),
+    ],
+)
+def test_number_of_shared_blocks(name, shared):
+    assert MODELS.build(shrink(load(f'{name}.py')).model).num_shared == shared
+
+
+def settings(cfg):
+    """What the rows of table 7 differ in."""
+    dorsal = cfg.model.get('dorsal')
+    return ConfigDict(
+        branches=sorted(branches(cfg)),
+        init=cfg.model.get('init_dorsal_from'),
+        share=cfg.model.get('share'),
+        ratio=dorsal.masking.ratio,
+        ends=dorsal.backbone.stage_ends,
+        readers=dorsal.neck.get('stages'),
+        targets=[target.type for target in dorsal.targets],
+    )
+
+
+# per question of table 7, its rows; every one of them is a config, exactly one the default
+TABLE_7 = dict(
+    init=('none', 'ucf101', 'in1k'),
+    branch=('videomae', 'dorsal', 'both'),
+    targets=('v1', 'v1_v2', 'all'),
+    stages=('12', '4_8_12', '6_9_12', '2_4_12'),
+    share=('none', 'partial', 'all'),
+    mask=('50', '75', '90', '95'),
+)
+
+
+def test_every_row_of_table_7_is_a_config():
+    rows = {f'ablations/{question}_{row}.py' for question in TABLE_7 for row in TABLE_7[question]}
+    assert rows == {name for name in NAMES if name.startswith('ablations')}
+
+
+@pytest.mark.parametrize('question', TABLE_7)
+def test_rows_of_a_question_differ_and_one_is_the_default(question):
+    default = settings(load('ablations/branch_both.py'))
+    rows = [settings(load(f'ablations/{question}_{row}.py')) for row in TABLE_7[question]]
+    assert sum(row == default for row in rows) == 1
+    assert all(row not in rows[:index] for index, row in enumerate(rows))
+
+
+def test_ablations_start_from_a_checkpoint_that_a_recipe_writes():
+    for row, recipe in (('init_in1k', 'ventral_in1k_vitb'), ('init_ucf101', 'ventral_ucf101_vitb')):
+        cfg = load(f'{recipe}.py')
+        written = f'work_dirs/{recipe}/epoch_{cfg.train_cfg.max_epochs}.pth'
+        assert load(f'ablations/{row}.py').model.init_dorsal_from == written
+
+
+def test_readme_lists_every_config():
+    text = (CONFIGS / 'README.md').read_text()
+    linked = set(re.findall(r'\]\(([\w/]+\.py)\)', text))
+    assert linked <= set(NAMES)
+    assert {name for name in NAMES if not name.startswith('demo')} <= linked
+
+
+@pytest.fixture
+def real_data():
+    default = Path(__file__).parents[2] / 'shared' / 'data'
+    folder = Path(os.environ.get('BIMM_TEST_DATA', default))
+    if not (folder / 'clips').is_dir() or not (folder / 'images').is_dir():
+        pytest.skip(f'no clips/ and images/ in {folder}; BIMM_TEST_DATA names another folder')
+    return folder
+
+
+@pytest.mark.parametrize(
+    'name, folder', [('joint_k400_vitb', 'clips'), ('ventral_in1k_vitb', 'images')]
+)
+def test_runner_trains_on_real_data(name, folder, real_data, tmp_path):
+    pytest.importorskip('decord', reason='decodes the videos')
+    cfg = load(f'{name}.py')
+    for branch in branches(cfg).values():  # at full resolution: the pipeline is the recipe's own
+        branch.backbone.arch = dict(embed_dims=24, depth=12, num_heads=2)
+    cfg.merge_from_dict(
+        {
+            'work_dir': str(tmp_path),
+            'train_dataloader.dataset.data_root': str(real_data / folder),
+            'train_dataloader.dataset.indices': 2,  # the first two samples
+            'train_dataloader.batch_size': 1,
+            'train_dataloader.num_workers': 1,
+            'train_cfg.max_epochs': 1,
+            'default_hooks.logger.interval': 1,
+        }
+    )
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert (runner.epoch, runner.iter) == (1, 2)
+    assert (tmp_path / 'epoch_1.pth').is_file()
+    history = runner.message_hub.log_scalars
+    losses = [key for key in history if key.startswith('train/loss_')]
+    assert len(losses) == (6 if name.startswith('joint') else 3)
+    assert all(torch.tensor(history[key].data[0]).isfinite().all() for key in losses)
