@@ -24,7 +24,8 @@ MAX_FRAMES = 4
 DPI = 160
 CELL = 224  # about; images are enlarged by a whole number
 MARGIN, LABEL, GAP, SCALE = 28, 118, 6, 150
-TITLE, HEADING, STAGE, FOOT = 58, 34, 66, 40
+TITLE, HEADING, STAGE, FOOT = 58, 34, 66, 60
+MIN_WIDTH = 500  # of a branch, for its captions
 OUTLINE = '#00c8ff'
 
 
@@ -142,7 +143,8 @@ class _Block:
             self.offsets.append(x)
             x += self.cell[1] + GAP
         self.right = x
-        self.width = x + SCALE
+        has_scale = any(stage.view.unit for stage in self.picture.stages.values())
+        self.width = max(x + SCALE * has_scale, MIN_WIDTH)
         pair = 2 * (self.cell[0] + GAP)
         self.height = TITLE + HEADING + pair + len(self.picture.stages) * (STAGE + pair)
 
@@ -195,14 +197,14 @@ def _draw(blocks: list[_Block], composite: bool, title: str | None) -> Figure:
         _draw_block(canvas, block, x, top, composite)
         x += block.width + MARGIN
     y = canvas.height - FOOT
-    canvas.swatch(MARGIN, y, facecolor='white', edgecolor=OUTLINE)
+    canvas.swatch(MARGIN, y, 'white', OUTLINE)
+    note = 'seen by the encoder'
     if composite:
-        note = 'masked: what the encoder sees;  prediction: not predicted, the target is shown'
+        note = 'masked row: seen by the encoder\nprediction row: not predicted, shows the target'
     else:
-        note = 'what the encoder sees'
-        canvas.swatch(MARGIN + 240, y, facecolor=str(HIDDEN), edgecolor=str(HIDDEN))
-        canvas.text(MARGIN + 268, y, 'hidden, or not predicted', fontsize=7.5, color='0.3')
-    canvas.text(MARGIN + 28, y, note, fontsize=7.5, color='0.3')
+        canvas.swatch(MARGIN + 220, y, str(HIDDEN), str(HIDDEN))
+        canvas.text(MARGIN + 248, y, 'hidden, or not predicted', fontsize=7.5, color='0.35')
+    canvas.text(MARGIN + 28, y - 10, note, fontsize=7.5, color='0.35', va='top')
     return canvas.figure
 
 
@@ -268,7 +270,7 @@ def _draw_scale(canvas: _Canvas, stage: StagePicture, x: int, y: int, height: in
     if isinstance(view, GaborView):
         _draw_orientations(canvas, x, y)
         y, height = y + 110, height - 110
-    elif view.color_map is None:
+    elif not view.unit:
         return
     bar = canvas.axes(x, y, 16, height)
     bar.imshow(

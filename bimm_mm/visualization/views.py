@@ -67,7 +67,7 @@ class TargetView:
         title (str): what is shown.
         note (str): what one must know to read it.
         color_map (str, optional): matplotlib's name, where one number is shown as a colour.
-        unit (str): of that number.
+        unit (str): of that number; empty where there is no scale to draw.
     """
 
     note = ''
@@ -79,7 +79,6 @@ class TargetView:
         self.mean = mean
         self.std = std
         self.title = target.name
-        self.grid = None
 
     def maps(self, values: Tensor, x: Tensor) -> Tensor:
         """From tokens to maps.
@@ -132,23 +131,21 @@ class ContourView(TargetView):
 
 
 class PixelView(TargetView):
-    """Colours, where patches were normalised with the true patch's own mean and variance."""
+    """Colours; normalised patches are restored with the true patch's mean and variance."""
 
     color_map = None
+    unit = ''
 
     def __init__(self, *args) -> None:
         super().__init__(*args)
         self.title = 'pixels'
         if self.target.normalize != 'none':
-            self.note = 'with the mean and variance of each true patch'
+            self.note = "restored with each patch's own true mean and variance"
 
     def maps(self, values: Tensor, x: Tensor) -> Tensor:
         """(B, 3, T, H, W) RGB in [0, 1]."""
         values = self.target.restore(values, x, None)
-        return self.denormalise(join_patches(values, self.target.patch_size, self.token_grid(x)))
-
-    def denormalise(self, x: Tensor) -> Tensor:
-        """(B, 3, T, H, W) normalised input to RGB in [0, 1]."""
+        x = join_patches(values, self.target.patch_size, self.token_grid(x))
         return denormalise(x, self.mean, self.std)
 
     def limit(self, maps: Tensor) -> float:
@@ -187,7 +184,7 @@ class GaborView(TargetView):
     """
 
     color_map = None
-    unit = 'amplitude'
+    unit = 'amplitude (luminance 0 to 1)'
 
     def __init__(self, *args) -> None:
         super().__init__(*args)
