@@ -3,11 +3,13 @@
 import math
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 
 @HOOKS.register_module()
@@ -15,8 +17,8 @@ class GradientNormHook(Hook):
     """Log the gradient norms of the shared blocks and of the rest of each branch.
 
     The norms are taken as the optimizer is about to use them: without loss scale, after
-    clipping. They appear in the log as ``grad_norm_shared``, ``grad_norm_ventral`` and
-    ``grad_norm_dorsal``, those that there are.
+    clipping, of the whole gradient where it is sharded (FSDP). They appear in the log as
+    ``grad_norm_shared``, ``grad_norm_ventral`` and ``grad_norm_dorsal``, those that there are.
 
     Args:
         interval (int): iterations between two measurements.
@@ -32,13 +34,18 @@ class GradientNormHook(Hook):
         """Listen to the optimizer's steps."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         groups = model.gradient_groups()
+        sharded = isinstance(runner.model, FullyShardedDataParallel)
 
         def measure(optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
             if (runner.iter + 1) % self.interval:
                 return
             for name, parameters in groups.items():
                 gradients = [p.grad for p in parameters if p.grad is not None]
-                norm = torch.nn.utils.get_total_norm(gradients)
+                norm = torch.nn.utils.get_total_norm(gradients).to(parameters[0].device)
+                if sharded:  # each process holds another part of every gradient
+                    square = norm.square()
+                    all_reduce(square)
+                    norm = square.sqrt()
                 runner.message_hub.update_scalar(f'train/grad_norm_{name}', norm)
 
         self._handle = runner.optim_wrapper.optimizer.register_step_pre_hook(measure)

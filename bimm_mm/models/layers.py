@@ -54,7 +54,9 @@ def sincos_position_embedding(embed_dims: int, grid: tuple[int, ...]) -> Tensor:
             f'embed_dims={embed_dims} is too small or odd for a position embedding over '
             f'{len(grid)} axes: an even number of at least {2 * len(grid)} is needed'
         )
-    widths = [embed_dims - share * (len(grid) - 1)] + [share] * (len(grid) - 1)  # the rest to axis 0
+    widths = [embed_dims - share * (len(grid) - 1)] + [share] * (
+        len(grid) - 1
+    )  # the rest to axis 0
     parts = []
     for axis, (length, width) in enumerate(zip(grid, widths, strict=True)):
         frequency = 10000 ** -(torch.arange(width // 2, dtype=torch.float64) / (width // 2))
@@ -149,7 +151,11 @@ class TransformerBlock(nn.Module):
         window_size (int): side of the attention windows in tokens; 0 attends globally. A window
             spans all frames. Each window sees a copy of the class token; the copies are averaged
             (our choice; ViTDet drops the class token).
+
+    ``is_shared`` says that the block serves two branches.
     """
+
+    is_shared = False
 
     def __init__(
         self,
@@ -194,9 +200,7 @@ class TransformerBlock(nn.Module):
         return torch.cat([cls, join_windows(windows, grid, self.window_size)], dim=1)
 
 
-def cut_windows(
-    x: Tensor, grid: tuple[int, int, int], window: int
-) -> tuple[Tensor, Tensor | None]:
+def cut_windows(x: Tensor, grid: tuple[int, int, int], window: int) -> tuple[Tensor, Tensor | None]:
     """Cut a token grid into square windows, padded at the lower and right end.
 
     Args:

@@ -183,7 +183,9 @@ class DualBranchPretrainer(MaskedPretrainer):
             )
         self.num_shared = self._read_share(share)
         for index in range(self.num_shared):
-            self.dorsal.backbone.blocks[index] = self.ventral.backbone.blocks[index]
+            block = self.ventral.backbone.blocks[index]
+            block.is_shared = True
+            self.dorsal.backbone.blocks[index] = block
 
     def init_weights(self) -> None:
         """Initialise both branches, then from ``init_dorsal_from``."""
