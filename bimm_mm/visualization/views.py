@@ -99,10 +99,10 @@ class TargetView:
         return max(float(np.nanpercentile(maps.numpy(), 99.5)), 1e-6)
 
     def colors(self, maps: Tensor, limit: float) -> np.ndarray:
-        """Maps to (B, T / a, H / b, W / b, 3) RGB in [0, 1], grey where there is NaN."""
+        """Maps to (B, T / a, H / b, W / b, 3) float32 RGB in [0, 1], grey for NaN."""
         color_map = matplotlib.colormaps[self.color_map].with_extremes(bad=(HIDDEN,) * 3)
         levels = np.ma.masked_invalid((maps[:, 0] / limit).clamp(0, 1).numpy())
-        return color_map(levels)[..., :3]
+        return color_map(levels)[..., :3].astype(np.float32)
 
     def token_grid(self, x: Tensor) -> tuple[int, int, int]:
         """(T', H', W') of the input."""
@@ -211,7 +211,7 @@ class GaborView(TargetView):
         value = (maps.amax(dim=1) / limit).clamp(0, 1)
         hsv = torch.stack([hue, saturation.clamp(0, 1).sqrt(), value], dim=-1)
         hidden = hsv.isnan().any(dim=-1, keepdim=True).numpy()
-        return np.where(hidden, HIDDEN, hsv_to_rgb(hsv.nan_to_num(0).numpy()))
+        return np.where(hidden, np.float32(HIDDEN), hsv_to_rgb(hsv.nan_to_num(0).numpy()))
 
 
 #: How each target is shown; a subclass is shown as its parent, any other as its strength.
