@@ -33,7 +33,9 @@ def test_patches_by_index_are_those_patches():
     ids = torch.stack([torch.randperm(16)[:5], torch.randperm(16)[:5]])
     everything = take_patches(x, (2, 3, 2))
     picked = take_patches(x, (2, 3, 2), ids)
-    assert torch.equal(picked, torch.stack([row[i] for row, i in zip(everything, ids)]))
+    assert torch.equal(
+        picked, torch.stack([row[i] for row, i in zip(everything, ids, strict=True)])
+    )
 
 
 @pytest.mark.parametrize('video', [False, True])
@@ -92,7 +94,7 @@ def test_positions_of_another_grid_are_interpolated_along_each_axis(grid):
     ramps = torch.stack(axes, dim=-1)[None]
     resized = resize_position_embedding(ramps, grid, 'bilinear')
     assert resized.shape == (1, *grid, 3)
-    for axis, (old, new) in enumerate(zip((2, 3, 4), grid)):
+    for axis, (old, new) in enumerate(zip((2, 3, 4), grid, strict=True)):
         wanted = ((torch.arange(new) + 0.5) * old / new - 0.5).clamp(0, old - 1)
         line = resized[0].movedim(axis, 0).flatten(1, 2)[..., axis]
         torch.testing.assert_close(line, wanted[:, None].expand_as(line))

@@ -107,6 +107,13 @@ class BimmViT(BaseModule):
             raise ValueError("out_type='cls_token' needs with_cls_token=True")
         if not -1 <= frozen_stages <= self.num_stages:
             raise ValueError(f'frozen_stages={frozen_stages} must be -1 to {self.num_stages}')
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f'drop_path_rate={drop_path_rate} must be at least 0 and less than 1')
+        if not set(global_blocks) <= set(range(self.depth)):
+            raise ValueError(
+                f'global_blocks={tuple(global_blocks)} must be blocks, 0 to {self.depth - 1}'
+            )
+        self.window_size = window_size
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
         self.pos_interpolation = pos_interpolation
@@ -151,6 +158,8 @@ class BimmViT(BaseModule):
         """
         if ids_keep is not None and self.out_type != 'raw':
             raise ValueError(f"ids_keep needs out_type='raw', not '{self.out_type}'")
+        if ids_keep is not None and self.window_size:
+            raise ValueError(f'ids_keep needs window_size=0, not {self.window_size}')
         x, grid = self.embed(x, ids_keep)
         outputs = []
         for index, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
@@ -206,7 +215,10 @@ class BimmViT(BaseModule):
             )
         x = x if self.is_video else x[:, :, None]
         if self.out_type == 'featmap':
-            padding = [-length % patch for length, patch in zip(x.shape[3:], self.patch_size[1:])]
+            padding = [
+                -length % patch
+                for length, patch in zip(x.shape[3:], self.patch_size[1:], strict=True)
+            ]
             x = F.pad(x, (0, padding[1], 0, padding[0]))
         return x
 
@@ -259,7 +271,9 @@ class BimmViT(BaseModule):
         return ends
 
     def _read_out_indices(self, indices: Sequence[int] | str | None) -> tuple[int, ...]:
-        if indices == 'stages':
+        if isinstance(indices, str):
+            if indices != 'stages':
+                raise ValueError(f"out_indices='{indices}' must be 'stages' or a list of blocks")
             indices = [end - 1 for end in self.stage_ends]
         indices = [-1] if indices is None else list(indices)
         resolved = tuple(index % self.depth for index in indices)

@@ -101,7 +101,22 @@ class Branch(BaseModule):
             load_ventral_encoder(self.backbone, self.init_from)
 
     def forward(self, x: Tensor) -> Reconstruction:
-        """Mask, encode, decode: (B, 3, H, W) or (B, 3, T, H, W) normalised input."""
+        """Mask, encode, decode: (B, 3, H, W) or (B, 3, T, H, W) normalised input.
+
+        Raises:
+            ValueError: if the input has another size than the backbone's ``img_size`` and
+                ``num_frames``, for which masks and decoders are made.
+        """
+        size = tuple(x.shape[2:]) if self.is_video else (1, *x.shape[2:])
+        wanted = tuple(
+            n * p for n, p in zip(self.backbone.grid_size, self.backbone.patch_size, strict=True)
+        )
+        if size != wanted:
+            raise ValueError(
+                f'the input has {size[0]}x{size[1]}x{size[2]} frames x rows x columns, but the '
+                f'branch is made for {wanted[0]}x{wanted[1]}x{wanted[2]}: change the pipeline, or '
+                "the backbone's num_frames and img_size"
+            )
         ids_keep, ids_mask = self.masking(len(x), self.backbone.grid_size, x.device)
         features = self.backbone(x, ids_keep)
         predictions = self.neck(features, ids_keep, ids_mask)

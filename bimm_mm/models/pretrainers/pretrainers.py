@@ -201,7 +201,11 @@ class DualBranchPretrainer(MaskedPretrainer):
         if ventral.num_stages > 1:
             numbers['partial'] = ventral.stage_ends[-2]
         number = numbers.get(share, share)
-        if not isinstance(number, int) or not 0 <= number <= ventral.depth:
+        if (
+            not isinstance(number, int)
+            or isinstance(number, bool)
+            or not 0 <= number <= ventral.depth
+        ):
             raise ValueError(
                 f"share='{share}' must be one of {', '.join(numbers)}, or a number of blocks from "
                 f'0 to {ventral.depth}'
