@@ -82,20 +82,18 @@ def picture_branch(
         view = view_of(target, mean, std)
         ids = result.ids[target.name][picked]
         values = target(x)
-        predicted = spread_tokens(
-            result.predictions[target.name][picked], ids, values.shape[1]
-        ).cpu()
-        truth = view.maps(values.cpu(), x.cpu())
-        guess = view.maps(predicted, x.cpu())
-        limit = view.limit(truth)
+        guess = spread_tokens(result.predictions[target.name][picked], ids, values.shape[1])
+        predicted = spread_mask(ids, grid)
         if composite:
-            guess = torch.where(guess.isnan(), truth, guess)
+            guess = torch.where(predicted.flatten(1)[..., None], guess, values)
+        truth, guess = (view.maps(part.cpu(), x.cpu()) for part in (values, guess))
+        limit = view.limit(truth)
         stages[target.name] = StagePicture(
             view,
             limit,
             view.colors(truth, limit),
             view.colors(guess, limit),
-            spread_mask(ids, grid).cpu().numpy(),
+            predicted.cpu().numpy(),
         )
     original, masked = (part.permute(0, 2, 3, 4, 1).numpy() for part in (original, masked))
     return BranchPicture(original, masked, visible.numpy(), stages)

@@ -106,6 +106,15 @@ def test_a_perfect_prediction_looks_like_the_target(model, results):
         np.testing.assert_allclose(stage.prediction, stage.target, atol=1e-5)
 
 
+def test_a_prediction_that_is_nan_does_not_look_like_the_target(model, results):
+    result = results['dorsal']
+    broken = {name: torch.full_like(x, torch.nan) for name, x in result.predictions.items()}
+    broken = type(result)(**vars(result) | dict(predictions=broken))
+    for stage in picture(model, dict(dorsal=broken), 'dorsal').stages.values():
+        predicted = enlarged(stage.predicted, stage.target.shape)
+        assert (stage.prediction[predicted] == np.float32(HIDDEN)).all()
+
+
 def test_a_figure_is_written_with_everything_inside(model, results, tmp_path):
     figure = draw_reconstruction(model, results, title='Three shapes')
     path = save_figure(figure, tmp_path / 'new' / 'picture.png')
