@@ -70,11 +70,12 @@ class FiniteLossHook(Hook):
         Raises:
             FloatingPointError: names the loss, its value, the iteration and the last checkpoint.
         """
-        bad = {
-            name: float(value)
+        losses = {
+            name: torch.as_tensor(value).item()
             for name, value in (outputs or {}).items()
-            if 'loss' in name and not math.isfinite(float(value))
+            if 'loss' in name
         }
+        bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
         if bad:
             last = runner.message_hub.get_info('last_ckpt') if _has_checkpoint(runner) else None
             raise FloatingPointError(
