@@ -23,8 +23,6 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.logging import HistoryBuffer
-from mmengine.registry import MODEL_WRAPPERS
-from torch.nn.parallel import DistributedDataParallel
 
 DRN_PACKAGE = 'mmaction.models.localizers.drn'
 
@@ -244,12 +242,13 @@ def init_cpu_launcher(cfg: Config) -> None:
 
     mmengine's launchers call ``torch.cuda.set_device``, and its Runner passes a ``device_ids`` that
     DistributedDataParallel refuses for CPU modules. Does nothing where ``cfg.launcher`` is 'none',
-    where an accelerator is found, or where a process group runs already.
+    where an accelerator is found, or where a process group runs already. Other ways to wrap a model
+    need an accelerator (torch's FSDP says so itself).
 
     Args:
         cfg: the config of a Runner or FlexibleRunner with ``launcher`` set, changed in place: the
-            ``model_wrapper_cfg`` (with a strategy, its ``model_wrapper``) gets ``device_ids=None``
-            for DDP, ``device_id=None`` for FSDP.
+            ``model_wrapper_cfg`` (with a DDPStrategy, its ``model_wrapper``) gets
+            ``device_ids=None``.
 
     Raises:
         ValueError: ``cfg.launcher`` is none of 'none', 'pytorch', 'slurm', 'mpi'.
@@ -273,20 +272,13 @@ def init_cpu_launcher(cfg: Config) -> None:
     os.environ.setdefault('MASTER_PORT', '29500')
     torch.distributed.init_process_group('gloo')
 
-    strategy = cfg.get('strategy')
-    if strategy is None:
+    if cfg.get('strategy'):
+        wrapper = dict(cfg.strategy.get('model_wrapper') or {})
+        cfg.strategy.model_wrapper = wrapper | {'device_ids': None}
+    else:
         # what the Runner passes by itself where it is given no model_wrapper_cfg
         find_unused = cfg.get('find_unused_parameters', False)
-        wrapper = dict(broadcast_buffers=False, find_unused_parameters=find_unused)
-        wrapper.update(cfg.get('model_wrapper_cfg') or {})
-        wrapper.setdefault('type', 'MMDistributedDataParallel')
-        cfg.model_wrapper_cfg = _without_device(wrapper)
-    else:
-        kind = 'Distributed' if strategy.type == 'DDPStrategy' else 'FullySharded'
-        wrapper = dict(type=f'MM{kind}DataParallel') | (strategy.get('model_wrapper') or {})
-        strategy.model_wrapper = _without_device(wrapper)
-
-
-def _without_device(wrapper: dict) -> dict:
-    is_ddp = issubclass(MODEL_WRAPPERS.get(wrapper['type']), DistributedDataParallel)
-    return wrapper | {'device_ids' if is_ddp else 'device_id': None}
+        default = dict(broadcast_buffers=False, find_unused_parameters=find_unused)
+        cfg.model_wrapper_cfg = (
+            default | (cfg.get('model_wrapper_cfg') or {}) | {'device_ids': None}
+        )

@@ -248,24 +248,17 @@ def test_gloo_is_started_and_ddp_gets_no_device_ids(single_process):
     assert torch.distributed.get_backend() == 'gloo'
     assert os.environ['WORLD_SIZE'] == '1' and os.environ['LOCAL_RANK'] == '0'
     assert cfg.model_wrapper_cfg == dict(
-        type='MMDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=True,
         device_ids=None,
     )
 
 
-@pytest.mark.parametrize(
-    ('strategy', 'wrapper'),
-    [
-        ('DDPStrategy', dict(type='MMDistributedDataParallel', device_ids=None)),
-        ('FSDPStrategy', dict(type='MMFullyShardedDataParallel', device_id=None)),
-    ],
-)
-def test_a_strategy_gets_its_wrapper_without_device(single_process, strategy, wrapper):
-    cfg = Config(dict(launcher='mpi', strategy=dict(type=strategy)))
+def test_the_wrapper_of_a_strategy_gets_no_device_ids(single_process):
+    strategy = dict(type='DDPStrategy', model_wrapper=dict(static_graph=True))
+    cfg = Config(dict(launcher='mpi', strategy=strategy))
     compat.init_cpu_launcher(cfg)
-    assert cfg.strategy.model_wrapper == wrapper
+    assert cfg.strategy.model_wrapper == dict(static_graph=True, device_ids=None)
     assert 'model_wrapper_cfg' not in cfg
 
 

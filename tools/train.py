@@ -87,6 +87,8 @@ def check_strategy(cfg: Config) -> None:
     kind = (cfg.get('strategy') or {}).get('type', 'SingleDeviceStrategy')
     if kind != 'SingleDeviceStrategy' and cfg.launcher == 'none':
         raise ConfigError(f'strategy.type={kind!r} needs a launcher: start it by dist_train.sh')
+    if kind not in ('SingleDeviceStrategy', 'DDPStrategy') and get_device() == 'cpu':
+        raise ConfigError(f'strategy.type={kind!r} needs an accelerator; none was found')
     if kind == 'DeepSpeedStrategy' and find_spec('deepspeed') is None:
         raise ConfigError("strategy.type='DeepSpeedStrategy': deepspeed is not installed")
 

@@ -4,10 +4,14 @@ import os
 import subprocess
 import sys
 import textwrap
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.optim.optimizer import amp_optimizer_wrapper
+from mmengine.registry import OPTIM_WRAPPERS
 
 REPO = Path(__file__).parents[2]
 
@@ -79,7 +83,8 @@ def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def weight(checkpoint: Path) -> float:
-    return torch.load(checkpoint)['state_dict']['linear.weight'].item()
+    (value,) = torch.load(checkpoint)['state_dict'].values()
+    return value.item()
 
 
 def test_trains_and_resumes_where_it_stopped(toy):
@@ -152,6 +157,10 @@ def test_a_strategy_is_run_by_the_flexible_runner(toy):
             'did you mean ToyModel?\n  load_from=',
         ),
         (('toy.py', '--cfg-options', 'trian_cfg.max_epochs=1'), 'did you mean train_cfg?'),
+        (
+            ('toy.py', '--launcher', 'pytorch', '--cfg-options', 'strategy.type=FSDPStrategy'),
+            "strategy.type='FSDPStrategy' needs an accelerator",
+        ),
         (('toy.py', '--amp'), '--amp: mmengine'),
         (('toy.py', '--amp-dtype', 'float16'), '--amp-dtype has no effect without --amp'),
         (
@@ -166,6 +175,32 @@ def test_mistakes_end_the_run_before_anything_is_built(toy, arguments, message):
     assert message in result.stderr
     assert 'Traceback' not in result.stderr
     assert not (toy / 'work_dirs').exists()
+
+
+@pytest.mark.parametrize(
+    ('native', 'asked', 'dtype', 'scaled'),
+    [
+        (True, None, torch.bfloat16, False),
+        (False, None, torch.float16, True),
+        (True, 'float16', torch.float16, True),
+    ],
+)
+def test_amp_takes_bfloat16_where_the_device_has_it(monkeypatch, native, asked, dtype, scaled):
+    spec = spec_from_file_location('train', REPO / 'tools/train.py')
+    tool = module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    for name, value in (('is_available', True), ('is_bf16_supported', native)):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value, **_: value)
+    monkeypatch.setattr(tool, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
+
+    cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
+    tool.set_amp(cfg, asked)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    wrapper = OPTIM_WRAPPERS.build(cfg.optim_wrapper, default_args=dict(optimizer=optimizer))
+    assert isinstance(wrapper, amp_optimizer_wrapper.AmpOptimWrapper)
+    assert wrapper.cast_dtype == dtype
+    assert wrapper.loss_scaler.is_enabled() == scaled
 
 
 def test_print_config_shows_the_merged_config(toy):
