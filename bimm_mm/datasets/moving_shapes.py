@@ -14,15 +14,18 @@ from torch.utils.data import Dataset
 
 # Lengths are in "design pixels", of which a frame has 32 per side whatever its real size.
 DESIGN_SIZE = 32
-RADIUS = (6.2, 7.8)  # of the disc; the other shapes have the disc's area
-TEXTURE_PERIOD = (7.0, 9.0)
-MAX_SPEED = TEXTURE_PERIOD[0] / 2  # beyond it the direction of a moving texture is ambiguous
+# Few values are drawn at random, so that what is masked can be inferred from what is visible: the
+# shape is large, its texture repeats every quarter of a side, and the background is smooth.
+RADIUS = (9.5, 10.5)  # of the disc; the other shapes have the disc's area
+TEXTURE_PERIOD = 8.0
+MAX_SPEED = TEXTURE_PERIOD / 2  # beyond it the direction of a moving texture is ambiguous
 BACKGROUND_WAVELENGTH = (24.0, 48.0)
 
-# Luminances (0..255). A texture has a bright and a dark colour and the background lies between
-# them, so every outline is visible and clips differ little in contrast.
-BRIGHT, MIDDLE, DARK = (205.0, 240.0), (105.0, 150.0), (15.0, 50.0)
-BACKGROUND_CONTRAST = (10.0, 25.0)
+# Luminances (0..255). Both colours of a texture are much brighter than the background, and close
+# to each other: outlines are strong edges (a step of 0.39 of the range or more), texture edges are
+# weak ones (0.28 or less), so that contours and texture are different things to predict.
+BRIGHT, DARK, BACKGROUND = (215.0, 235.0), (165.0, 180.0), (25.0, 45.0)
+BACKGROUND_CONTRAST = (10.0, 20.0)
 CHROMA = 40.0
 LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
@@ -91,7 +94,7 @@ class MovingShapesDataset(Dataset):
     Each sample has three labels: ``motion`` (direction and speed), ``shape`` and ``texture``.
     The labels follow a full factorial: each run of ``num_motions * 6 * 4`` samples (192 by
     default) holds every combination once, in an order drawn from ``seed``. Everything else
-    (start, size, colours, texture period and phase, background) is drawn independently of the
+    (start, size, colours, texture phase, background) is drawn independently of the
     labels, and the start is uniform, so a single frame says nothing about the motion. Paths
     wrap around at the borders. The texture is fixed to its shape and moves with it.
 
@@ -111,7 +114,7 @@ class MovingShapesDataset(Dataset):
             the clip of the same index.
         directions (int): 4 or 8 directions of motion, evenly spread, starting with right.
         speeds (Sequence[float]): Different speeds in units of 1/32 of a side per frame (pixels
-            per frame at ``size=32``), each above 0 and at most 3.5: beyond half a period of the
+            per frame at ``size=32``), each above 0 and at most 4: beyond half a period of the
             texture per frame, its direction would be ambiguous.
         cache (bool): Keep each sample in memory once made (3 * T * size ** 2 bytes per sample).
             The cache is shared with forked DataLoader workers; spawned workers start their own.
@@ -239,7 +242,7 @@ class MovingShapesDataset(Dataset):
             return luminance + chroma - chroma @ LUMA_WEIGHTS
 
         # Background: a plane wave between two colours, (3, 1, H, W).
-        middle, contrast = uniform(*MIDDLE), uniform(*BACKGROUND_CONTRAST)
+        middle, contrast = uniform(*BACKGROUND), uniform(*BACKGROUND_CONTRAST)
         ends = colour(middle - contrast), colour(middle + contrast)
         wave = 2 * np.pi / (uniform(*BACKGROUND_WAVELENGTH) * unit)
         angle, phase = uniform(0, 2 * np.pi), uniform(0, 2 * np.pi)
@@ -261,7 +264,7 @@ class MovingShapesDataset(Dataset):
         radius = uniform(*RADIUS) * unit
         distance = list(SHAPES.values())[shape](x / radius, y / radius)
         covered = np.clip(0.5 - distance * radius, 0, 1)
-        period = uniform(*TEXTURE_PERIOD) * unit
+        period = TEXTURE_PERIOD * unit
         phase_x, phase_y = uniform(0, 1), uniform(0, 1)
         distance = list(TEXTURES.values())[texture](x / period + phase_x, y / period + phase_y)
         weight = np.clip(0.5 + distance * period, 0, 1)

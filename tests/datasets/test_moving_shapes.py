@@ -230,7 +230,7 @@ def test_sizes_show_the_same_scene():
         (dict(speeds=()), ValueError, r'speeds must be .*, but got \(\)'),
         (dict(speeds=2.0), ValueError, 'speeds must be .*, but got 2.0'),
         (dict(speeds=(1, 1)), ValueError, r'speeds must be .* different .*, but got \(1, 1\)'),
-        (dict(speeds=(1, 5)), ValueError, r'speeds must be .* at most 3.5 .*, but got \(1, 5\)'),
+        (dict(speeds=(1, 5)), ValueError, r'speeds must be .* at most 4.0 .*, but got \(1, 5\)'),
         (
             dict(length=1000, size=10**6),
             MemoryError,

@@ -1,0 +1,52 @@
+# Stage 2 of the demo: both branches jointly on generated clips, 8 frames of 32x32 pixels: 64 cubes
+# of 2x8x8, of which half are masked.
+_base_ = ['./ventral_shapes.py']
+
+model = dict(
+    type='DualBranchPretrainer',
+    share='partial',
+    dorsal_weight=1.0,
+    init_dorsal_from=None,  # the demo puts in its checkpoint of stage 1
+    dorsal=dict(
+        backbone=dict(
+            type='BimmViT',
+            arch=dict(embed_dims=96, depth=6, num_heads=4),
+            img_size=32,
+            patch_size=8,
+            num_frames=8,
+            tubelet_size=2,
+            stage_ends=(2, 4, 6),
+        ),
+        masking=dict(type='TubeMasking', ratio=0.5),
+        neck=dict(type='MultiStageDecoder', decoders=_base_.decoders),
+        targets=[_base_.gabor, _base_.contour, dict(type='MotionTarget')],
+        loss_weights=(1.0, 8.0, 1.0),
+    ),
+)
+
+train_dataloader = dict(dataset=dict(num_frames=8))
+
+iters = 1600
+warmup = 300
+train_cfg = dict(max_iters=iters)
+optim_wrapper = dict(optimizer=dict(lr=5e-3))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup),
+    dict(type='CosineAnnealingLR', T_max=iters - warmup, by_epoch=False, begin=warmup, end=iters),
+]
+
+# The probes are trained and tested on other clips.
+probe_train = dict(
+    batch_size=192,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='pseudo_collate'),
+    dataset=dict(type='MovingShapesDataset', length=5 * 384, seed=2, num_frames=8, directions=8),
+)
+probe_test = dict(
+    batch_size=192,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='pseudo_collate'),
+    dataset=dict(type='MovingShapesDataset', length=5 * 384, seed=3, num_frames=8, directions=8),
+)

@@ -1,0 +1,168 @@
+"""Pretrain a small BIMM in both stages on generated clips, and show what it learned.
+
+Needs no data, no GPU and no mmaction2. ``make demo`` runs it.
+"""
+
+import argparse
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from bimm_mm.engine.probe import Accuracy, fit_linear_probe, mean_token_features
+from bimm_mm.visualization import draw_reconstruction, save_figure
+
+CONFIGS = Path(__file__).parents[1] / 'configs' / 'bimm' / 'demo'
+LABELS = ('motion', 'shape', 'texture')
+LONG = 6  # times the iterations of the short demo
+
+
+class ProgressHook(Hook):
+    """Say every few seconds how far the training is and how long it will take.
+
+    Args:
+        name (str): of the stage.
+        every (float): seconds between two lines.
+    """
+
+    def __init__(self, name: str, every: float = 15.0) -> None:
+        self.name = name
+        self.every = every
+
+    def before_train(self, runner: Runner) -> None:
+        """Start the clock."""
+        self.start = self.last = time.monotonic()
+
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        """Print a line when it is time, and at the end."""
+        done, now = runner.iter + 1, time.monotonic()
+        if now - self.last < self.every and done < runner.max_iters:
+            return
+        self.last = now
+        left = (now - self.start) / done * (runner.max_iters - done)
+        scalars = runner.message_hub.log_scalars
+        explained = {
+            key.removeprefix('train/explained_'): history.mean(50)
+            for key, history in scalars.items()
+            if key.startswith('train/explained_')
+        }
+        print(
+            f'{self.name}  {done:5d}/{runner.max_iters}  {clock(left)} left  explained: '
+            + '  '.join(f'{key} {value:.0%}' for key, value in explained.items()),
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Run both stages, the probes and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--long', action='store_true', help=f'{LONG} times the iterations')
+    parser.add_argument('--work-dir', type=Path, help='default: work_dirs/demo[_long]')
+    args = parser.parse_args()
+    folder = args.work_dir or Path('work_dirs') / ('demo_long' if args.long else 'demo')
+    start = time.monotonic()
+
+    print('Stage 1: the ventral branch, on single frames.')
+    ventral = load('ventral_shapes', folder, LONG if args.long else 1)
+    train(ventral, 'stage 1')
+    print('Stage 2: both branches jointly, on clips, from the ventral encoder of stage 1.')
+    joint = load('joint_shapes', folder, LONG if args.long else 1)
+    joint.model.init_dorsal_from = str(Path(ventral.work_dir) / 'last.pth')
+    model = train(joint, 'stage 2')
+
+    print('Probes: logistic regression on frozen features of the dorsal encoder.')
+    loaders = {
+        split: Runner.build_dataloader(joint[f'probe_{split}']) for split in ('train', 'test')
+    }
+    torch.manual_seed(0)
+    untrained = MODELS.build(joint.model)
+    trained_scores, random_scores = (probe(m, loaders) for m in (model, untrained))
+
+    picture = folder / 'reconstruction.png'
+    batch = model.data_preprocessor(next(iter(loaders['test'])))
+    model.eval()
+    torch.manual_seed(0)
+    inputs = batch['inputs'][:3]
+    with torch.no_grad():
+        results = model(inputs, mode='predict')
+    save_figure(draw_reconstruction(model, results, samples=(0, 1)), picture)
+
+    print(f'\nExplained variance of the targets on {len(loaders["test"].dataset)} new clips')
+    for name, value in explained_variance(model, loaders['test']).items():
+        print(f'  {name:16s} {value:6.1%}{"" if value > 0.05 else "   not clearly positive"}')
+    print(f'\n{"probe accuracy":16s}   trained        random encoder  chance')
+    for label in LABELS:
+        trained, random = trained_scores[label], random_scores[label]
+        error = (trained.error**2 + random.error**2) ** 0.5
+        verdict = '' if trained.value - random.value > error else '   not above the random encoder'
+        print(
+            f'  {label:16s} {trained.value:6.1%} ± {trained.error:.1%}  '
+            f'{random.value:6.1%} ± {random.error:.1%}  {trained.chance:6.1%}{verdict}'
+        )
+    print(f'\nOriginals, masks, targets and predictions: {picture}')
+    print(f'Checkpoint: {Path(joint.work_dir) / "last.pth"}')
+    print(f'Took {clock(time.monotonic() - start)}.')
+
+
+def load(name: str, folder: Path, factor: int) -> Config:
+    """A config of the demo, with ``factor`` times its iterations."""
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    cfg.work_dir = str(folder / name)
+    cfg.experiment_name = name
+    cfg.train_cfg.max_iters *= factor
+    for scheduler in cfg.param_scheduler:
+        for key in ('end', 'T_max', 'begin'):
+            if key in scheduler:
+                scheduler[key] *= factor
+    return cfg
+
+
+def train(cfg: Config, name: str) -> nn.Module:
+    """Train a config to the end; its weights are in ``last.pth`` of the work dir afterwards."""
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(ProgressHook(name))
+    model = runner.train()
+    runner.save_checkpoint(cfg.work_dir, 'last.pth', save_optimizer=False)
+    return model
+
+
+def probe(model: nn.Module, loaders: dict[str, DataLoader]) -> dict[str, Accuracy]:
+    """Accuracy of a linear probe for each label on the dorsal encoder."""
+    features = {
+        split: mean_token_features(model.dorsal.backbone, model.data_preprocessor, loader)
+        for split, loader in loaders.items()
+    }
+    labels = {split: loader.dataset.labels for split, loader in loaders.items()}
+
+    def pair(split: str, label: str) -> tuple[Tensor, Tensor]:
+        return features[split], torch.from_numpy(labels[split][label])
+
+    return {label: fit_linear_probe(pair('train', label), pair('test', label)) for label in LABELS}
+
+
+@torch.no_grad()
+def explained_variance(model: nn.Module, loader: DataLoader) -> dict[str, float]:
+    """Explained variance of every stage, averaged over the batches of a loader."""
+    model.eval()
+    batches = [model(**model.data_preprocessor(batch), mode='loss') for batch in deepcopy(loader)]
+    names = [key for key in batches[0] if key.startswith('explained_')]
+    return {
+        name.removeprefix('explained_'): torch.stack([b[name] for b in batches]).mean().item()
+        for name in names
+    }
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes and seconds."""
+    return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'
+
+
+if __name__ == '__main__':
+    main()
