@@ -1,6 +1,7 @@
 """Contours, the target of stage V2."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +27,7 @@ class EdgeContourTarget(BaseTarget):
 
     name = 'contour'
 
-    def __init__(
-        self, sigma: float = 1.0, low: float = 0.04, high: float = 0.16, **kwargs
-    ) -> None:
+    def __init__(self, sigma: float = 1.0, low: float = 0.04, high: float = 0.16, **kwargs) -> None:
         super().__init__(**kwargs)
         if not 0 <= low < high:
             raise ValueError(f'low={low} must be at least 0 and less than high={high}')
@@ -38,11 +37,9 @@ class EdgeContourTarget(BaseTarget):
         radius = math.ceil(3 * sigma)
         position = torch.arange(-radius, radius + 1, dtype=torch.float64)
         gauss = torch.exp(-(position**2) / (2 * sigma**2))
-        gauss = gauss / gauss.sum()
         slope = position * gauss
-        slope = slope / slope[position > 0].sum()  # a step of height 1 gives 1
-        filters = torch.stack([gauss[:, None] * slope, slope[:, None] * gauss])
-        self.register_buffer('filters', filters.float()[:, None], persistent=False)
+        self.gauss = (gauss / gauss.sum()).tolist()
+        self.slope = (slope / slope[position > 0].sum()).tolist()  # a step of height 1 gives 1
 
     def compute(self, x: Tensor, ids: Tensor | None) -> Tensor:
         """Values in [0, 1], in the order frame, row, column."""
@@ -51,14 +48,30 @@ class EdgeContourTarget(BaseTarget):
 
     def contours(self, image: Tensor) -> Tensor:
         """(N, 1, H, W) luminance to (N, 1, H, W) contours in [0, 1]."""
-        radius = self.filters.shape[-1] // 2
+        radius = len(self.gauss) // 2
         image = F.pad(image, (radius,) * 4, mode='replicate')
-        dx, dy = F.conv2d(image, self.filters).abs_().chunk(2, dim=1)
+        dx = correlate(correlate(image, self.gauss, dim=2), self.slope, dim=3).abs_()
+        dy = correlate(correlate(image, self.gauss, dim=3), self.slope, dim=2).abs_()
         strength = torch.hypot(dx, dy)
         around = F.pad(strength, (1, 1, 1, 1))
         left, right = around[..., 1:-1, :-2], around[..., 1:-1, 2:]
         above, below = around[..., :-2, 1:-1], around[..., 2:, 1:-1]
         upright = dx >= dy
-        before, after = torch.where(upright, left, above), torch.where(upright, right, below)
-        ridge = (strength >= before) & (strength > after)
-        return ((strength - self.low) / (self.high - self.low)).clamp_(0, 1) * ridge
+        ridge = (upright & (strength >= left) & (strength > right)).logical_or_(
+            ~upright & (strength >= above) & (strength > below)
+        )
+        return ((strength - self.low) / (self.high - self.low)).clamp_(0, 1).mul_(ridge)
+
+
+def correlate(x: Tensor, taps: Sequence[float], dim: int) -> Tensor:
+    """Apply a one-dimensional filter along an axis, without padding.
+
+    A sum of shifted copies: for a single channel on a CPU it takes a tenth of the time of torch's
+    convolution.
+    """
+    length = x.shape[dim] - len(taps) + 1
+    result = x.narrow(dim, 0, length) * taps[0]
+    for start, tap in enumerate(taps[1:], 1):
+        if tap:
+            result.add_(x.narrow(dim, start, length), alpha=tap)
+    return result
