@@ -21,8 +21,8 @@ clock() {
   while kill -0 "$pid" 2>/dev/null; do
     sleep 1
     if ((SECONDS - start >= next)); then
-      step=$(tail -n 200 "$log" | grep -Eo '^ *\[[0-9]+/[0-9]+\]' | tail -n 1 || true)
-      printf '  %d:%02d min %s\n' $(((SECONDS - start) / 60)) $(((SECONDS - start) % 60)) "${step# }"
+      step=$(tail -n 200 "$log" | grep -Eo '\[[0-9]+/[0-9]+\]' | tail -n 1 || true)
+      printf '  %d:%02d min%s\n' $(((SECONDS - start) / 60)) $(((SECONDS - start) % 60)) "${step:+ $step}"
       next=$((SECONDS - start + 15))
     fi
   done
@@ -53,7 +53,7 @@ else
   for name in python3 python3.12 python3.11 python3.10; do
     if command -v "$name" >/dev/null && fits "$name"; then python=$name; break; fi
   done
-  [ -n "$python" ] || fail "no Python 3.10, 3.11 or 3.12 found (python3 is: $(python3 --version 2>&1 || true)); \
+  [ -n "$python" ] || fail "no Python 3.10, 3.11 or 3.12 found (python3 is: $(python3 --version 2>/dev/null || echo missing)); \
 install one, or name it: make PYTHON=/path/to/python3.11 ..."
 fi
 "$python" -c 'import venv, ensurepip' 2>/dev/null ||
