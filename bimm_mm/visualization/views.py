@@ -119,7 +119,7 @@ class ContourView(TargetView):
     def __init__(self, *args) -> None:
         super().__init__(*args)
         self.title = 'contours'
-        self.note = 'from 0, none, to 1'
+        self.note = 'white: a full contour'
 
     def maps(self, values: Tensor, x: Tensor) -> Tensor:
         """(B, 1, T, H, W)."""
