@@ -33,13 +33,13 @@ def branches(cfg):
     return {name: cfg.model[name] for name in ('ventral', 'dorsal') if name in cfg.model}
 
 
-def shrink(cfg):
+def shrink(cfg, img_size=32, patch_size=8):
     """The same composition, with few channels and 4x4 patches: seconds, not minutes."""
     for branch in branches(cfg).values():
         branch.backbone.update(
             arch=dict(embed_dims=16, depth=branch.backbone.stage_ends[-1], num_heads=2),
-            img_size=32,
-            patch_size=8,
+            img_size=img_size,
+            patch_size=patch_size,
         )
         for decoder in branch.neck.decoders:
             decoder.embed_dims = 16
@@ -272,9 +272,7 @@ def real_data():
 )
 def test_runner_trains_on_real_data(name, folder, real_data, tmp_path):
     pytest.importorskip('decord', reason='decodes the videos')
-    cfg = load(f'{name}.py')
-    for branch in branches(cfg).values():  # at full resolution: the pipeline is the recipe's own
-        branch.backbone.arch = dict(embed_dims=24, depth=12, num_heads=2)
+    cfg = shrink(load(f'{name}.py'), img_size=224, patch_size=16)  # as the recipe's pipeline crops
     cfg.merge_from_dict(
         {
             'work_dir': str(tmp_path),
