@@ -1,0 +1,211 @@
+import logging
+import math
+import re
+
+import pytest
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import nn
+
+from bimm_mm.engine import ExplainedVarianceHook, FiniteLossHook, GradientNormHook
+
+
+class Samples(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.tensor([float(index)]))
+
+
+class TwoBranches(BaseModel):
+    """Losses and explained variances as a pretrainer has them, spoilt at the iterations asked."""
+
+    def __init__(self, bad=None, explained=0.5):
+        super().__init__()
+        self.shared, self.ventral, self.dorsal = (nn.Linear(1, 1, bias=False) for _ in range(3))
+        self.bad = bad or {}
+        self.explained = explained
+        self.calls = 0
+
+    def gradient_groups(self):
+        return {
+            name: list(child.parameters())
+            for name, child in self.named_children()
+            if name != 'data_preprocessor'
+        }
+
+    def forward(self, inputs, mode='tensor'):
+        x = self.shared(torch.stack(inputs))
+        losses = {
+            'loss_ventral_gabor': self.ventral(x).square().mean(),
+            'loss_dorsal_motion': 3 * self.dorsal(x).square().mean(),
+            'explained_ventral_gabor': torch.tensor(0.9),
+            'explained_dorsal_motion': torch.tensor(self.explained),
+        }
+        self.calls += 1
+        for name, value in self.bad.get(self.calls, {}).items():
+            losses[name] = losses[name] * value
+        return losses
+
+
+def make_runner(tmp_path, model, hooks, iters=4, clip=None, accumulate=1):
+    return Runner(
+        model=model,
+        work_dir=str(tmp_path),
+        train_dataloader=dict(
+            batch_size=2,
+            dataset=Samples(),
+            sampler=dict(type='InfiniteSampler', shuffle=False),
+            collate_fn=pseudo_collate,
+        ),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=iters),
+        optim_wrapper=dict(
+            optimizer=dict(type='SGD', lr=1e-4),
+            clip_grad=clip,
+            accumulative_counts=accumulate,
+        ),
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2),
+            logger=dict(type='LoggerHook', interval=1000),
+        ),
+        custom_hooks=hooks,
+        experiment_name=re.sub(r'\W', '_', str(tmp_path)),
+    )
+
+
+# gradient norms ----------------------------------------------------------------------------------
+
+
+def note_gradients(runner):
+    """A list that gets the size of each parameter's gradient when the optimizer uses it."""
+    steps = []
+
+    def note(*args):
+        named = runner.model.named_parameters()
+        steps.append({name.partition('.')[0]: abs(p.grad.item()) for name, p in named})
+
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.optim_wrapper.optimizer.register_step_pre_hook(note)
+    return steps
+
+
+@pytest.mark.parametrize('clip', [None, dict(max_norm=0.01)])
+def test_gradient_norms_are_those_that_the_optimizer_uses(tmp_path, clip):
+    model = TwoBranches()
+    runner = make_runner(tmp_path, model, [dict(type='GradientNormHook', interval=2)], clip=clip)
+    steps = note_gradients(runner)
+    runner.train()
+    assert len(steps) == 4
+    for name in ('shared', 'ventral', 'dorsal'):
+        values = runner.message_hub.get_scalar(f'train/grad_norm_{name}').data[0]
+        assert values.tolist() == pytest.approx([steps[1][name], steps[3][name]])
+        assert all(value > 0 for value in values)
+    if clip:
+        assert math.hypot(*steps[3].values()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_norm_of_a_group_is_over_all_of_its_gradients(tmp_path):
+    class OneGroup(TwoBranches):
+        def gradient_groups(self):
+            return dict(all=[p for ps in super().gradient_groups().values() for p in ps])
+
+    hooks = [dict(type='GradientNormHook', interval=1)]
+    runner = make_runner(tmp_path, OneGroup(), hooks, iters=1)
+    steps = note_gradients(runner)
+    runner.train()
+    wanted = math.hypot(*steps[0].values())
+    logged = runner.message_hub.get_scalar('train/grad_norm_all').current()
+    assert logged == pytest.approx(wanted)
+
+
+def test_nobody_listens_after_training(tmp_path):
+    runner = make_runner(tmp_path, TwoBranches(), [dict(type='GradientNormHook')])
+    runner.train()
+    assert not runner.optim_wrapper.optimizer._optimizer_step_pre_hooks
+
+
+def test_interval_is_positive():
+    with pytest.raises(ValueError, match='interval=0 must be at least 1'):
+        GradientNormHook(0)
+
+
+# finite losses -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('value, said', [(float('nan'), 'nan'), (float('inf'), 'inf')])
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, value, said):
+    model = TwoBranches(bad={4: {'loss_dorsal_motion': value}})
+    runner = make_runner(tmp_path, model, [dict(type='FiniteLossHook')], iters=6)
+    with pytest.raises(FloatingPointError) as error:
+        runner.train()
+    assert error.match(f'iteration 4: .*loss_dorsal_motion is {said}')
+    assert error.match(re.escape(f'Last checkpoint: {tmp_path / "iter_2.pth"}'))
+    assert 'loss_ventral_gabor' not in str(error.value)
+    assert model.calls == 4
+    assert not (tmp_path / 'iter_4.pth').exists()  # that state is not worth saving
+
+
+def test_before_the_first_checkpoint_there_is_none(tmp_path):
+    model = TwoBranches(bad={1: {'loss_ventral_gabor': float('nan')}})
+    runner = make_runner(tmp_path, model, [dict(type='FiniteLossHook')])
+    with pytest.raises(FloatingPointError, match='iteration 1: .* Last checkpoint: none'):
+        runner.train()
+
+
+def test_only_losses_count(tmp_path):
+    model = TwoBranches(bad={2: {'explained_dorsal_motion': float('-inf')}})
+    make_runner(tmp_path, model, [dict(type='FiniteLossHook')]).train()
+    assert model.calls == 4
+
+
+# explained variance ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def warnings_of(caplog):
+    """Warnings that mention explained variance, of the current mmengine logger."""
+
+    def run(runner):
+        MMLogger.get_current_instance().addHandler(caplog.handler)
+        runner.train()
+        messages = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+        return [m for m in messages if 'explains' in m]
+
+    return run
+
+
+@pytest.mark.parametrize('explained', [0.005, -3.0, float('nan')])
+def test_a_stage_that_explains_nothing_is_named(tmp_path, warnings_of, explained):
+    hook = dict(type='ExplainedVarianceHook', after_iters=3, window=2)
+    warnings = warnings_of(make_runner(tmp_path, TwoBranches(explained=explained), [hook], iters=7))
+    assert [w.partition(',')[0] for w in warnings] == ['After 3 iterations', 'After 6 iterations']
+    assert all('dorsal_motion explains' in w and 'ventral' not in w for w in warnings)
+
+
+def test_no_warning_where_all_stages_explain_something(tmp_path, warnings_of):
+    hook = dict(type='ExplainedVarianceHook', after_iters=3, window=2)
+    assert warnings_of(make_runner(tmp_path, TwoBranches(explained=0.02), [hook])) == []
+
+
+@pytest.mark.parametrize('window, count', [(1, 1), (4, 0)])
+def test_the_mean_over_the_window_counts(tmp_path, warnings_of, window, count):
+    """0.5 but for the last of four iterations, which has -0.5."""
+    model = TwoBranches(bad={4: {'explained_dorsal_motion': -1.0}})
+    hook = dict(type='ExplainedVarianceHook', after_iters=4, window=window)
+    assert len(warnings_of(make_runner(tmp_path, model, [hook]))) == count
+
+
+@pytest.mark.parametrize('window', [0, 11])
+def test_the_window_fits_into_the_time(window):
+    with pytest.raises(ValueError, match=f'window={window} must be 1 to after_iters=10'):
+        ExplainedVarianceHook(after_iters=10, window=window)
+
+
+def test_configs_find_the_hooks():
+    for kind in (GradientNormHook, FiniteLossHook, ExplainedVarianceHook):
+        assert isinstance(HOOKS.build(dict(type=kind.__name__)), kind)
