@@ -5,7 +5,6 @@ Needs no data, no GPU and no mmaction2. ``make demo`` runs it.
 
 import argparse
 import time
-from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -116,6 +115,7 @@ def load(name: str, folder: Path, factor: int) -> Config:
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     cfg.work_dir = str(folder / name)
     cfg.experiment_name = name
+    cfg.log_level = 'WARNING'  # the progress is enough to read; all scalars are in the work dir
     cfg.train_cfg.max_iters *= factor
     for scheduler in cfg.param_scheduler:
         for key in ('end', 'T_max', 'begin'):
@@ -151,7 +151,7 @@ def probe(model: nn.Module, loaders: dict[str, DataLoader]) -> dict[str, Accurac
 def explained_variance(model: nn.Module, loader: DataLoader) -> dict[str, float]:
     """Explained variance of every stage, averaged over the batches of a loader."""
     model.eval()
-    batches = [model(**model.data_preprocessor(batch), mode='loss') for batch in deepcopy(loader)]
+    batches = [model(**model.data_preprocessor(batch), mode='loss') for batch in loader]
     names = [key for key in batches[0] if key.startswith('explained_')]
     return {
         name.removeprefix('explained_'): torch.stack([b[name] for b in batches]).mean().item()

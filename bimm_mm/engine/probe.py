@@ -1,5 +1,6 @@
 """A linear probe on frozen features: the cheapest way to see what an encoder has learned."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,11 +42,12 @@ def mean_token_features(backbone: nn.Module, preprocessor: nn.Module, data: Data
         Tensor: (N, stages * C), float32 on the CPU.
     """
     training = backbone.training
+    count = math.prod(backbone.grid_size)
     backbone.eval()
     features = []
     for batch in data:
         stages = backbone(preprocessor(batch)['inputs'])
-        features.append(torch.cat([x[:, -_patches(backbone) :].mean(1) for x in stages], dim=1))
+        features.append(torch.cat([x[:, -count:].mean(1) for x in stages], dim=1))
     backbone.train(training)
     return torch.cat(features).float().cpu()
 

@@ -28,7 +28,8 @@ class GaborTarget(BaseTarget):
         wavelengths (Sequence[float]): in pixels, at least 2.
         orientations (int): number of orientations, evenly spaced over 180°.
         cell (int): side of a cell in pixels; divides the patch size.
-        scale (float): one constant for all patches (our choice; see docs/method.md).
+        scale (float): one constant for all patches. The default gives values with a standard
+            deviation of about 1 on web videos (our choice; see docs/method.md).
         power (float): exponent applied to the averaged magnitude before scaling, in (0, 1].
     """
 
@@ -39,7 +40,7 @@ class GaborTarget(BaseTarget):
         wavelengths: Sequence[float] = (4, 6, 9, 13),
         orientations: int = 8,
         cell: int = 4,
-        scale: float = 1.0,
+        scale: float = 64.0,
         power: float = 1.0,
         **kwargs,
     ) -> None:

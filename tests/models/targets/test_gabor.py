@@ -23,7 +23,7 @@ def grating(wavelength, angle, amplitude, phase=0.7, size=64):
 
 def magnitudes(x, **kwargs):
     """Of the token in the middle: (wavelengths, orientations, 4, 4)."""
-    target = GaborTarget(**kwargs)
+    target = GaborTarget(scale=1.0, **kwargs)
     return target(x)[0].view(4, 4, len(WAVELENGTHS), 8, 4, 4)[1, 1]
 
 
@@ -51,7 +51,7 @@ def test_magnitude_depends_on_neither_phase_nor_sign_of_contrast():
 
 @pytest.mark.parametrize('luminance', [0.0, 0.3, 1.0])
 def test_a_flat_image_gives_nothing_up_to_its_borders(luminance):
-    result = GaborTarget()(gray(torch.full((32, 32), luminance)))
+    result = GaborTarget(scale=1.0)(gray(torch.full((32, 32), luminance)))
     torch.testing.assert_close(result, torch.zeros_like(result), rtol=0, atol=1e-5)
 
 
