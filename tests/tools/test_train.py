@@ -13,6 +13,8 @@ from mmengine.config import Config
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
+from bimm_mm import compat
+
 REPO = Path(__file__).parents[2]
 
 PARTS = """
@@ -67,6 +69,15 @@ def toy(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope='module')
+def tool():
+    """tools/train.py as a module, for what need not run in a process of its own."""
+    spec = spec_from_file_location('train', REPO / 'tools/train.py')
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess:
     env = os.environ | {
         'PYTHONPATH': f'{REPO}{os.pathsep}{folder}',
@@ -83,6 +94,7 @@ def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def weight(checkpoint: Path) -> float:
+    compat.allow_checkpoint_classes()  # a checkpoint holds the log's history too
     (value,) = torch.load(checkpoint)['state_dict'].values()
     return value.item()
 
@@ -169,38 +181,51 @@ def test_a_strategy_is_run_by_the_flexible_runner(toy):
         ),
     ],
 )
-def test_mistakes_end_the_run_before_anything_is_built(toy, arguments, message):
-    result = train(toy, *arguments)
-    assert result.returncode not in (0, None)
-    assert message in result.stderr
-    assert 'Traceback' not in result.stderr
+def test_mistakes_end_the_run_before_anything_is_built(
+    toy, tool, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.chdir(toy)
+    monkeypatch.syspath_prepend(toy)
+    monkeypatch.setattr(tool, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(sys, 'argv', ['train.py', *arguments])
+    with pytest.raises(SystemExit) as stop:
+        tool.main()
+    assert message in f'{stop.value.code}\n{capsys.readouterr().err}'
     assert not (toy / 'work_dirs').exists()
 
 
+def test_a_mistake_is_told_without_traceback_and_the_run_fails(toy):
+    result = train(toy, 'toyy.py')
+    assert result.returncode == 1
+    assert result.stderr.endswith('no config file toyy.py\n')
+
+
+@pytest.mark.filterwarnings('ignore:torch.cuda.amp.GradScaler is enabled')
 @pytest.mark.parametrize(
-    ('native', 'asked', 'dtype', 'scaled'),
+    ('native', 'asked', 'dtype', 'loss_scale'),
     [
-        (True, None, torch.bfloat16, False),
-        (False, None, torch.float16, True),
-        (True, 'float16', torch.float16, True),
+        (True, None, 'bfloat16', dict(enabled=False)),
+        (False, None, 'float16', 'dynamic'),
+        (True, 'float16', 'float16', 'dynamic'),
     ],
 )
-def test_amp_takes_bfloat16_where_the_device_has_it(monkeypatch, native, asked, dtype, scaled):
-    spec = spec_from_file_location('train', REPO / 'tools/train.py')
-    tool = module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    for name, value in (('is_available', True), ('is_bf16_supported', native)):
-        monkeypatch.setattr(torch.cuda, name, lambda value=value, **_: value)
-    monkeypatch.setattr(tool, 'get_device', lambda: 'cuda')
-    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
-
+def test_amp_takes_bfloat16_where_the_device_has_it(
+    tool, monkeypatch, native, asked, dtype, loss_scale
+):
     cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
-    tool.set_amp(cfg, asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(tool, 'get_device', lambda: 'cuda')
+        patch.setattr(torch.cuda, 'is_available', lambda: True)
+        patch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: native)
+        tool.set_amp(cfg, asked)
+    expected = dict(type='AmpOptimWrapper', dtype=dtype, loss_scale=loss_scale)
+    assert cfg.optim_wrapper == expected
+
+    # and mmengine takes these settings
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
     wrapper = OPTIM_WRAPPERS.build(cfg.optim_wrapper, default_args=dict(optimizer=optimizer))
-    assert isinstance(wrapper, amp_optimizer_wrapper.AmpOptimWrapper)
-    assert wrapper.cast_dtype == dtype
-    assert wrapper.loss_scaler.is_enabled() == scaled
+    assert wrapper.cast_dtype == getattr(torch, dtype)
 
 
 def test_print_config_shows_the_merged_config(toy):
