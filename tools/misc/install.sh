@@ -77,7 +77,9 @@ fi
 log=$venv/install.log
 : >"$log"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check install -c "$pins")
-clock 'installing torch and what mmcv is compiled with (some GB)' "${pip[@]}" -r requirements/build.txt
+# core.txt too: mmcv cannot be imported, so not be checked below, without mmengine.
+clock 'installing torch and what mmcv is compiled with (some GB)' \
+  "${pip[@]}" -r requirements/build.txt -r requirements/core.txt
 
 # 3. mmcv. Its wheel belongs to the torch it was compiled against, which pip's cache does not know.
 if ! mmcv_works; then
