@@ -46,6 +46,12 @@ def test_every_masked_token_hears_of_every_visible_one_and_of_the_class_token(de
         assert changed[0].all() and not changed[1].any()
 
 
+def test_masked_tokens_are_told_apart(decoder):
+    keep, mask = split(decoder.grid_size)
+    result = decoder(torch.randn(2, 6, 8), keep, mask)[0]
+    assert (torch.cdist(result, result) + torch.eye(len(result))).min() > 1e-3
+
+
 def test_predictions_follow_the_order_of_the_masked_tokens(decoder):
     keep, mask = split(decoder.grid_size)
     x = torch.randn(2, 6, 8)

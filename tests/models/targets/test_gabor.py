@@ -21,9 +21,9 @@ def grating(wavelength, angle, amplitude, phase=0.7, size=64):
     return gray(0.5 + amplitude * torch.cos(2 * math.pi / wavelength * wave + phase))
 
 
-def magnitudes(x, **kwargs):
+def magnitudes(x):
     """Of the token in the middle: (wavelengths, orientations, 4, 4)."""
-    target = GaborTarget(scale=1.0, **kwargs)
+    target = GaborTarget(scale=1.0, power=1.0)
     return target(x)[0].view(4, 4, len(WAVELENGTHS), 8, 4, 4)[1, 1]
 
 
@@ -59,7 +59,7 @@ def test_cells_are_in_their_place():
     """Half of the image is a grating; only cells there answer to its wavelength."""
     x = grating(4, 0, 0.3, size=32)
     x[..., 16:] = gray(torch.full((1, 1), 0.5))[..., :1]
-    channel = GaborTarget()(x)[0].view(2, 2, 4, 8, 4, 4)[:, :, 0, 0]
+    channel = GaborTarget(scale=1.0, power=1.0)(x)[0].view(2, 2, 4, 8, 4, 4)[:, :, 0, 0]
     rows = channel.permute(0, 2, 1, 3).reshape(8, 8)  # of the whole image
     assert (rows[:, 1:3] > 0.25).all()
     assert (rows[:, 6:] < 0.02).all()
@@ -67,9 +67,9 @@ def test_cells_are_in_their_place():
 
 def test_a_tubelet_gets_the_mean_over_its_frames():
     x = torch.randn(2, 3, 4, 16, 16)
-    frames = torch.stack([GaborTarget()(x[:, :, t]) for t in range(4)], dim=1)
+    frames = torch.stack([GaborTarget(scale=1.0, power=1.0)(x[:, :, t]) for t in range(4)], dim=1)
     wanted = frames.view(2, 2, 2, 1, -1).mean(dim=2).flatten(1, 2)
-    result = GaborTarget(patch_size=(2, 16, 16))(x)
+    result = GaborTarget(patch_size=(2, 16, 16), scale=1.0, power=1.0)(x)
     torch.testing.assert_close(result, wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -81,7 +81,7 @@ def test_power_compresses_before_the_scale():
 
 
 def test_whole_grids_for_maskfeat():
-    target = GaborTarget()
+    target = GaborTarget(scale=1.0, power=1.0)
     assert target(torch.randn(2, 3, 224, 224)).shape == (2, 196, target.out_dims)
     assert target.out_dims == 4 * 8 * 16
 
