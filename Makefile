@@ -6,13 +6,12 @@ PYTHON ?=
 stamp := $(VENV)/.installed
 run := PATH="$(abspath $(VENV))/bin:$$PATH"
 
-.PHONY: help install demo demo-long test lint clean
+.PHONY: help install demo test lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make install    create $(VENV): the pinned versions, mmcv compiled, this package'
 	@echo 'make demo       pretrain a small BIMM in both stages and show what it learned'
-	@echo 'make demo-long  the same with the longer schedule'
 	@echo 'make test       lint, then all tests'
 	@echo 'make lint       ruff check and ruff format --check'
 	@echo 'make clean      remove caches and build files (not $(VENV), not work_dirs)'
@@ -25,9 +24,6 @@ install: $(stamp)
 
 demo: $(stamp)
 	@$(run) python tools/demo.py
-
-demo-long: $(stamp)
-	@$(run) python tools/demo.py --long
 
 lint: $(stamp)
 	@$(run) ruff check .

@@ -20,7 +20,6 @@ from bimm_mm.visualization import draw_reconstruction, save_figure
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'bimm' / 'demo'
 LABELS = ('motion', 'shape', 'texture')
-LONG = 6  # times the iterations of the short demo
 
 
 class ProgressHook(Hook):
@@ -62,17 +61,18 @@ class ProgressHook(Hook):
 def main() -> None:
     """Run both stages, the probes and the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--long', action='store_true', help=f'{LONG} times the iterations')
-    parser.add_argument('--work-dir', type=Path, help='default: work_dirs/demo[_long]')
+    parser.add_argument(
+        '--work-dir', type=Path, default='work_dirs/demo', help='default: %(default)s'
+    )
     args = parser.parse_args()
-    folder = args.work_dir or Path('work_dirs') / ('demo_long' if args.long else 'demo')
+    folder = args.work_dir
     start = time.monotonic()
 
     print('Stage 1: the ventral branch, on single frames.')
-    ventral = load('ventral_shapes', folder, LONG if args.long else 1)
+    ventral = load('ventral_shapes', folder)
     train(ventral, 'stage 1')
     print('Stage 2: both branches jointly, on clips, from the ventral encoder of stage 1.')
-    joint = load('joint_shapes', folder, LONG if args.long else 1)
+    joint = load('joint_shapes', folder)
     joint.model.init_dorsal_from = str(Path(ventral.work_dir) / 'last.pth')
     model = train(joint, 'stage 2')
 
@@ -110,17 +110,12 @@ def main() -> None:
     print(f'Took {clock(time.monotonic() - start)}.')
 
 
-def load(name: str, folder: Path, factor: int) -> Config:
-    """A config of the demo, with ``factor`` times its iterations."""
+def load(name: str, folder: Path) -> Config:
+    """A config of the demo."""
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     cfg.work_dir = str(folder / name)
     cfg.experiment_name = name
     cfg.log_level = 'WARNING'  # the progress is enough to read; all scalars are in the work dir
-    cfg.train_cfg.max_iters *= factor
-    for scheduler in cfg.param_scheduler:
-        for key in ('end', 'T_max', 'begin'):
-            if key in scheduler:
-                scheduler[key] *= factor
     return cfg
 
 
