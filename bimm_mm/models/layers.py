@@ -54,9 +54,8 @@ def sincos_position_embedding(embed_dims: int, grid: tuple[int, ...]) -> Tensor:
             f'embed_dims={embed_dims} is too small or odd for a position embedding over '
             f'{len(grid)} axes: an even number of at least {2 * len(grid)} is needed'
         )
-    widths = [embed_dims - share * (len(grid) - 1)] + [share] * (
-        len(grid) - 1
-    )  # the rest to axis 0
+    widths = [embed_dims - share * (len(grid) - 1)]  # axis 0 gets what is left over
+    widths += [share] * (len(grid) - 1)
     parts = []
     for axis, (length, width) in enumerate(zip(grid, widths, strict=True)):
         frequency = 10000 ** -(torch.arange(width // 2, dtype=torch.float64) / (width // 2))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -190,10 +191,16 @@ class DualBranchPretrainer(MaskedPretrainer):
     def init_weights(self) -> None:
         """Initialise both branches, then from ``init_dorsal_from``."""
         super().init_weights()
-        if self.init_dorsal_from is not None:
-            load_ventral_encoder(self.ventral.backbone, self.init_dorsal_from)
-            load_ventral_decoders(self.ventral.neck, self.init_dorsal_from)
-            load_ventral_encoder(self.dorsal.backbone, self.init_dorsal_from)
+        if self.init_dorsal_from is None:
+            print_log(
+                'init_dorsal_from is None: both branches start from scratch, where the paper starts '
+                'from the ventral branch, pretrained on images',
+                'current',
+            )
+            return
+        load_ventral_encoder(self.ventral.backbone, self.init_dorsal_from)
+        load_ventral_decoders(self.ventral.neck, self.init_dorsal_from)
+        load_ventral_encoder(self.dorsal.backbone, self.init_dorsal_from)
 
     def _read_share(self, share: str | int) -> int:
         ventral, dorsal = self.ventral.backbone, self.dorsal.backbone
