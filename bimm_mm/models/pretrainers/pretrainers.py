@@ -193,8 +193,8 @@ class DualBranchPretrainer(MaskedPretrainer):
         super().init_weights()
         if self.init_dorsal_from is None:
             print_log(
-                'init_dorsal_from is None: both branches start from scratch, where the paper starts '
-                'from the ventral branch, pretrained on images',
+                'init_dorsal_from is None: both branches start from scratch. The paper starts from '
+                'a ventral branch that was pretrained on images.',
                 'current',
             )
             return
@@ -207,6 +207,12 @@ class DualBranchPretrainer(MaskedPretrainer):
         numbers = {'none': 0, 'all': ventral.depth}
         if ventral.num_stages > 1:
             numbers['partial'] = ventral.stage_ends[-2]
+            if share == 'partial' and ventral.stage_ends[-2:-1] != dorsal.stage_ends[-2:-1]:
+                raise ValueError(
+                    f"share='partial' needs the last stage to start at one block, but stage_ends "
+                    f'are {ventral.stage_ends} (ventral) and {dorsal.stage_ends} (dorsal); give a '
+                    'number of blocks'
+                )
         number = numbers.get(share, share)
         if (
             not isinstance(number, int)

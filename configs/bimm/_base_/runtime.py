@@ -11,7 +11,8 @@ custom_hooks = [
     dict(type='FiniteLossHook'),
     dict(type='ExplainedVarianceHook', after_iters=5000),
 ]
-log_processor = dict(window_size=50)
+# averages over the window; the gradient norms of the groups are measured once in it
+log_processor = dict(window_size=50, mean_pattern=r'loss|time|explained|grad_norm$')
 # curves as vis_data/scalars.json in the work folder; for TensorBoard (pip install tensorboard) add
 # dict(type='TensorboardVisBackend')
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])

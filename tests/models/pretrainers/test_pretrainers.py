@@ -279,3 +279,13 @@ def test_a_single_pretrainer_has_one_branch(make_branch, names, got):
     branches = {name: make_branch(video=name == 'dorsal') for name in names}
     with pytest.raises(ValueError, match=f'exactly one of ventral and dorsal, and got {got}'):
         SingleBranchPretrainer(**branches)
+
+
+def test_partial_sharing_needs_a_last_stage_that_starts_at_one_block(make_dual, make_branch):
+    dorsal = make_branch(video=True)
+    dorsal['backbone']['stage_ends'] = (1, 3)
+    dorsal['neck']['decoders'].pop(0)
+    dorsal['targets'].pop(0)
+    with pytest.raises((ValueError, TypeError), match=r'stage_ends are \(1, 2, 3\) .* \(1, 3\)'):
+        make_dual('partial', dorsal=dorsal)
+    assert make_dual(1, dorsal=dorsal).num_shared == 1
