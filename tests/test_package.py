@@ -1,0 +1,16 @@
+"""The core is light."""
+
+import subprocess
+import sys
+
+OPTIONAL = (
+    'mmaction mmpretrain mmdet mmseg mmcv.ops decord segment_anything transformers torchvision'
+)
+
+
+def test_importing_the_package_imports_no_optional_package():
+    code = f'import sys, bimm_mm; print([m for m in {OPTIONAL.split()} if m in sys.modules])'
+    result = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert result.stdout.strip() == '[]', result.stdout + result.stderr
