@@ -1,0 +1,132 @@
+"""Checkpoint files: read without running code, cut to one encoder, written whole or not at all."""
+
+import os
+import pickle
+import tempfile
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..version import __version__
+
+BRANCHES = ('dorsal', 'ventral')
+
+
+def read_checkpoint(path: str | os.PathLike) -> dict:
+    """Read a checkpoint on the CPU; what it holds besides tensors and numbers is refused.
+
+    Args:
+        path: a local file, as ``torch.save`` or a Runner wrote it.
+
+    Returns:
+        dict: what the file holds, with a ``state_dict`` in it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no checkpoint, or could run code when it is read (pickled objects).
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'no checkpoint {os.path.abspath(path)}')
+    try:
+        # a file of today is mapped, not read: it can be looked into before it is loaded
+        checkpoint = torch.load(
+            path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f'checkpoint {path} was not loaded: it is broken, or holds objects other than tensors '
+            f'and numbers, which could run code ({_first_line(error)})'
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f'{path} is no checkpoint, or broken: {_first_line(error)}') from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'{path} holds a {type(checkpoint).__name__}, and no state_dict')
+    if not isinstance(checkpoint.get('state_dict'), dict):
+        checkpoint = dict(state_dict=checkpoint)
+    return checkpoint
+
+
+def export_branch(source: str | os.PathLike, target: str | os.PathLike, branch: str) -> int:
+    """Write the encoder of one branch of a pretraining checkpoint into a file of its own.
+
+    Keys are those of :class:`BimmViT`, with no prefix, so that
+    ``backbone=dict(type='BimmViT', ..., init_cfg=dict(type='Pretrained', checkpoint=target))``
+    loads all of them. ``meta`` says the toolkit's version, the stage ('joint', or the branch that
+    was pretrained alone), the branch, and the epoch and iteration where the checkpoint knows them.
+
+    Args:
+        source: checkpoint of a :class:`SingleBranchPretrainer` or :class:`DualBranchPretrainer`.
+        target: file to write, whole or not at all; one that is there is replaced.
+        branch: 'dorsal' or 'ventral'.
+
+    Returns:
+        int: number of tensors written.
+
+    Raises:
+        FileNotFoundError: there is no ``source``.
+        ValueError: it is no pretraining checkpoint, or lacks the branch.
+        OSError: ``target`` cannot be written.
+    """
+    checkpoint = read_checkpoint(source)
+    encoders = {name: cut(checkpoint['state_dict'], f'{name}.backbone.') for name in BRANCHES}
+    there = [name for name in BRANCHES if encoders[name]]
+    if not there:
+        keys = ', '.join(list(checkpoint['state_dict'])[:3])
+        raise ValueError(
+            f'{source} is no pretraining checkpoint: it has no keys that start with '
+            f'{" or ".join(f"{name}.backbone." for name in BRANCHES)} (its first are: {keys})'
+        )
+    if branch not in there:
+        raise ValueError(f"branch='{branch}': {source} has only {' and '.join(there)}")
+    meta = checkpoint.get('meta') or {}
+    known = {key: meta[key] for key in ('epoch', 'iter') if key in meta}
+    meta = dict(
+        bimm_mm_version=__version__,
+        stage='joint' if len(there) == 2 else there[0],
+        branch=branch,
+        source=Path(source).name,
+        **known,
+    )
+    # clones: a view would take the storage that it is part of along
+    state = {key: value.clone() for key, value in encoders[branch].items()}
+    save_whole(dict(meta=meta, state_dict=state), target)
+    return len(state)
+
+
+def cut(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose keys start with ``prefix``, without it."""
+    return {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
+
+
+def save_whole(content: dict, path: str | os.PathLike) -> None:
+    """``torch.save`` into a temporary file next to ``path``, which takes its name at the end.
+
+    Raises:
+        OSError: the folder is missing, may not be written to, or the disk is full; ``path`` is as
+            it was before.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f'.{path.name}.', delete=False
+        ) as file:
+            temporary = file.name
+            torch.save(content, file)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)  # as any other new file, not as a private one
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise OSError(f'cannot write {path}: {_first_line(error)}') from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if 'Unsupported' in line or 'GLOBAL' in line]
+    return (named or lines or [type(error).__name__])[0]
