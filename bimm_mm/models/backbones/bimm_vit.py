@@ -185,6 +185,17 @@ class BimmViT(BaseModule):
             x = torch.cat([self.cls_token.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
         return x, grid
 
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Layer of a parameter and number of layers, for layer-wise lr decay as in mmpretrain.
+
+        Layer 0 embeds (patches, positions, class token), block b is layer b + 1, and norms belong
+        to the last layer, as heads do (parameters whose name does not start with ``prefix``).
+        """
+        kind, *rest = param_name.removeprefix(prefix).split('.')
+        if not param_name.startswith(prefix) or kind.startswith('norm'):
+            return self.depth + 1, self.depth + 2
+        return (int(rest[0]) + 1 if kind == 'blocks' else 0), self.depth + 2
+
     def token_grid(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
         """(T, H, W) in frames and pixels to (T', H', W') in tokens."""
         names = ('num_frames', 'img_size (height)', 'img_size (width)')

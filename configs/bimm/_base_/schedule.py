@@ -6,14 +6,9 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=800)
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1.2e-3, betas=(0.9, 0.95), weight_decay=0.05),
-    # biases, norms and tokens are not decayed, as in MAE; blocks shared by both branches are
-    # met twice, and count once
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={'cls_token': dict(decay_mult=0.0), 'mask_token': dict(decay_mult=0.0)},
-        bypass_duplicate=True,
-    ),
+    # biases, norms and tokens are not decayed, as in MAE; blocks shared by both branches count once
+    constructor='LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(layer_decay_rate=1.0),
 )
 param_scheduler = [
     dict(
