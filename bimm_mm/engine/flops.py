@@ -1,0 +1,92 @@
+"""What a model costs: multiply-adds of a view, and of all views of a test."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from mmengine.config import ConfigDict
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+CROPS = {'ThreeCrop': 3, 'TenCrop': 10}
+
+
+@dataclass(frozen=True)
+class Views:
+    """How a clip is shown to the model when it is tested.
+
+    Attributes:
+        clips (int): clips of a video.
+        crops (int): crops of a clip.
+        size (tuple[int, ...]): (T, H, W) of a view, or (H, W) of an image.
+    """
+
+    clips: int
+    crops: int
+    size: tuple[int, ...]
+
+
+def count_multiply_adds(model: nn.Module, size: Sequence[int]) -> int:
+    """Multiply-adds of one view: encoders and, where there is one, the head of classes.
+
+    Both products of attention count, as in the paper's figures; biases, norms and activations do
+    not. Decoders of a pretrainer, necks and heads of detectors are left out.
+
+    Args:
+        model (nn.Module): a pretrainer, a recognizer or detector with a ``backbone``, or a
+            backbone; on the device 'meta' nothing is computed.
+        size (Sequence[int]): (T, H, W) of a view, or (H, W) for image encoders. An image encoder
+            next to a video encoder gets one frame.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    branches = getattr(model, 'branches', None)
+    encoders = [b.backbone for b in branches.values()] if branches else [encoder_of(model)]
+    head = getattr(model, 'cls_head', None) or getattr(model, 'head', None)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        for encoder in encoders:
+            shape = tuple(size) if getattr(encoder, 'is_video', len(size) == 3) else size[-2:]
+            features = encoder(torch.empty(1, 3, *shape, device=device))
+            if head is not None:
+                head(features)
+    return counter.get_total_flops() // 2  # it counts a multiplication and an addition as two
+
+
+def encoder_of(model: nn.Module) -> nn.Module:
+    """The backbone of a model, or the model where it is one."""
+    return getattr(model, 'backbone', model)
+
+
+def test_views(cfg: ConfigDict) -> Views:
+    """Clips, crops and size that a config tests with.
+
+    Clips and crops are read from the transforms of ``test_dataloader``; without one, there is one
+    view. The size is that of the crops, else the backbone's ``num_frames`` and ``img_size``.
+    """
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    pipeline = [dict(t, type=t['type'].split('.')[-1]) for t in dataset.get('pipeline') or []]
+    clips = crops = 1
+    frames, size = _backbone_size(cfg.model)
+    for transform in pipeline:
+        kind = transform['type']
+        if 'Sample' in kind:
+            # DenseSampleFrames tests num_clips clips at each of num_sample_positions
+            positions = 10 if kind == 'DenseSampleFrames' else 1
+            clips = transform.get('num_clips', 1) * transform.get('num_sample_positions', positions)
+            clips *= 2 if transform.get('twice_sample') else 1
+            frames = transform.get('clip_len', frames)
+        if 'crop_size' in transform:
+            size = transform['crop_size']
+            crops = CROPS.get(kind, 1)
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    return Views(clips, crops, size if frames is None else (frames, *size))
+
+
+test_views.__test__ = False  # its name is no reason for pytest to call it
+
+
+def _backbone_size(model: ConfigDict) -> tuple[int | None, int | tuple[int, int]]:
+    """``num_frames`` and ``img_size`` of the backbone that sees most."""
+    branch = model.get('dorsal') or model.get('ventral') or model
+    backbone = branch.get('backbone', branch)
+    return backbone.get('num_frames'), backbone.get('img_size', 224)

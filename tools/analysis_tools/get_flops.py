@@ -1,0 +1,74 @@
+"""Parameters and multiply-adds of a config's model: of one view, and of the whole test protocol.
+
+Nothing is computed and no data is needed. A pretraining config is counted without its decoders and
+with nothing masked; of a detector, the backbone is counted.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from bimm_mm.engine.config_check import ConfigError, check_options, find_config
+from bimm_mm.engine.flops import count_multiply_adds, encoder_of, test_views
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs='+',
+        metavar='N',
+        help='frames, rows and columns of a view (rows and columns of an image); default: as the '
+        'config tests',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE'
+    )
+    args = parser.parse_args()
+    if args.shape and len(args.shape) not in (2, 3):
+        parser.error(f'--shape {args.shape}: two numbers for an image, three for a clip')
+    try:
+        cfg = Config.fromfile(find_config(args.config, Path(__file__).parents[2] / 'configs'))
+        check_options(cfg, args.cfg_options)
+    except ConfigError as error:
+        sys.exit(str(error))
+    cfg.merge_from_dict(args.cfg_options)
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    model = build_without_memory(cfg.model)
+    views = test_views(cfg)
+    shape = tuple(args.shape or views.size)
+    try:
+        cost = count_multiply_adds(model, shape)
+    except ValueError as error:
+        sys.exit(str(error))
+    total = views.clips * views.crops
+    parameters = sum(p.numel() for p in model.parameters())
+    print(f'{"model":12s} {type(model).__name__}, {type(encoder_of(model)).__name__}')
+    print(f'{"parameters":12s} {parameters / 1e6:.1f} M')
+    print(f'{"view":12s} {" x ".join(map(str, shape))}')
+    print(f'{"one view":12s} {cost / 1e9:.1f} GFLOPs (multiply-adds)')
+    protocol = f'{views.clips} clips x {views.crops} crops'
+    print(f'{"test":12s} {cost * total / 1e9:.1f} GFLOPs for {protocol}')
+
+
+def build_without_memory(config: dict) -> nn.Module:
+    """The model on the device 'meta', where weights have shapes and no values."""
+    try:
+        with torch.device('meta'):
+            return MODELS.build(config)
+    except NotImplementedError:  # a pretrainer reads values while it is built
+        return MODELS.build(config).to('meta')
+
+
+if __name__ == '__main__':
+    main()
