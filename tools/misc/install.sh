@@ -86,7 +86,7 @@ if ! mmcv_works; then
   export MMCV_WITH_OPS=1
   # With a GPU but no nvcc of torch's CUDA version, mmcv's setup would stop; its ops are then built for the CPU,
   # which is all that the tests and the demo need.
-  if ! "$venv/bin/python" - <<'PY'
+  if ! "$venv/bin/python" - 2>>"$log" <<'PY'
 import re, subprocess, sys
 import torch
 from torch.utils.cpp_extension import CUDA_HOME
