@@ -1,0 +1,26 @@
+# Attentive probe on Kinetics-400, ViT-B: one learned query attends to all tokens of the frozen
+# dorsal encoder. Not in the paper; the probe and its schedule are V-JEPA's (Bardes et al., 2024).
+_base_ = ['./linear_k400_vitb.py']
+
+model = dict(
+    backbone=dict(out_type='raw'),
+    cls_head=dict(
+        _delete_=True,
+        type='AttentiveHead',
+        in_channels=768,
+        num_heads=12,
+        num_classes=_base_.num_classes,
+        average_clips='prob',
+    ),
+)
+
+max_epochs = 20
+train_cfg = dict(max_epochs=max_epochs)
+param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=max_epochs)]
+optim_wrapper = dict(
+    _delete_=True,
+    type='OptimWrapper',
+    constructor='LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(layer_decay_rate=1.0),  # no weight decay for biases and norms
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01),
+)

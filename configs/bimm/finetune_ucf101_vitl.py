@@ -1,0 +1,17 @@
+# Finetuning on UCF101, ViT-L (paper: section 4, table 9).
+#
+# Starts from the dorsal encoder inside a pretraining checkpoint. An encoder that was exported:
+#   --cfg-options model.backbone.init_cfg.checkpoint=encoder.pth model.backbone.init_cfg.prefix=None
+# From scratch: --cfg-options model.backbone.init_cfg=None
+_base_ = ['./finetune_ucf101_vitb.py']
+
+pretrained = 'work_dirs/joint_ucf101_vitl/epoch_1600.pth'
+model = dict(
+    backbone=dict(
+        arch='large',
+        stage_ends=(4, 8, 24),
+        drop_path_rate=0.2,
+        init_cfg=dict(checkpoint=pretrained),
+    ),
+    cls_head=dict(in_channels=1024),
+)

@@ -1,0 +1,22 @@
+# Linear probe on UCF101, ViT-B: batch norm and a linear layer on the mean token of
+# the frozen dorsal encoder. Not in the paper; the schedule is MAE's, cut to 50 epochs.
+_base_ = ['./finetune_ucf101_vitb.py']
+
+model = dict(
+    backbone=dict(frozen_stages=3, drop_path_rate=0.0, out_type='avg_featmap'),
+    cls_head=dict(batch_norm=True, label_smooth_eps=0.0),
+    data_preprocessor=dict(blending=None),
+)
+train_dataloader = dict(
+    dataset=dict(num_repeats=1, pipeline=[*_base_.loading, *_base_.light_augmentation])
+)
+
+max_epochs = 50
+train_cfg = dict(max_epochs=max_epochs)
+param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=max_epochs)]
+optim_wrapper = dict(
+    _delete_=True,
+    type='OptimWrapper',
+    # 0.1 x GPUs x videos per GPU / 256
+    optimizer=dict(type='SGD', lr=0.1 * 8 * 32 / 256, momentum=0.9, weight_decay=0.0),
+)
