@@ -30,4 +30,4 @@ else
     --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${PORT:-29500}")
 fi
 exec "$python" -m torch.distributed.run "${rendezvous[@]}" --nproc_per_node "$processes" \
-  "$root/tools/train.py" "$config" --launcher pytorch "$@"
+  "$root/tools/${TOOL:-train.py}" "$config" --launcher pytorch "$@"

@@ -23,4 +23,4 @@ export MASTER_PORT=${MASTER_PORT:-$((20000 + RANDOM % 20000))}
 exec srun --partition "$partition" --job-name "$job" \
   --ntasks "$gpus" --ntasks-per-node "$per_node" --gres "gpu:$per_node" \
   --cpus-per-task "${CPUS_PER_TASK:-8}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
-  "$python" -u "$root/tools/train.py" "$config" --launcher slurm "$@"
+  "$python" -u "$root/tools/${TOOL:-train.py}" "$config" --launcher slurm "$@"

@@ -1,20 +1,14 @@
 """Train a model from a config, on one or many devices; see --help."""
 
 import argparse
-import os
-import sys
-import time
-from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.registry import RUNNERS
-from mmengine.runner import FlexibleRunner, Runner
 
 from bimm_mm.compat import init_cpu_launcher
-from bimm_mm.engine.config_check import ConfigError, check_config, check_options, find_config
+from bimm_mm.engine.config_check import ConfigError, check_config
+from bimm_mm.engine.launch import LAUNCHERS, build_runner, check_strategy, fail, read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,7 +42,7 @@ def parse_args() -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='override settings, e.g. train_dataloader.batch_size=4 model.dorsal_weight=0.5',
     )
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
     args = parser.parse_args()
     if args.amp_dtype and not args.amp:
         parser.error('--amp-dtype has no effect without --amp')
@@ -61,13 +55,7 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         ConfigError: for whatever would fail later; the message lists every reason.
     """
-    path = find_config(args.config, Path(__file__).parents[1] / 'configs')
-    cfg = Config.fromfile(path)
-    check_options(cfg, args.cfg_options)
-    cfg.merge_from_dict(args.cfg_options)
-    cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / path.stem)
-    cfg.env_cfg = cfg.get('env_cfg') or dict(dist_cfg=dict(backend='nccl'))
+    cfg = read_config(args.config, args.cfg_options, args.launcher, args.work_dir)
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
@@ -80,17 +68,6 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.amp:
         set_amp(cfg, args.amp_dtype)
     return cfg
-
-
-def check_strategy(cfg: Config) -> None:
-    """Raise ConfigError where the config's strategy cannot work as the run was started."""
-    kind = (cfg.get('strategy') or {}).get('type', 'SingleDeviceStrategy')
-    if kind != 'SingleDeviceStrategy' and cfg.launcher == 'none':
-        raise ConfigError(f'strategy.type={kind!r} needs a launcher: start it by dist_train.sh')
-    if kind not in ('SingleDeviceStrategy', 'DDPStrategy') and get_device() == 'cpu':
-        raise ConfigError(f'strategy.type={kind!r} needs an accelerator; none was found')
-    if kind == 'DeepSpeedStrategy' and find_spec('deepspeed') is None:
-        raise ConfigError("strategy.type='DeepSpeedStrategy': deepspeed is not installed")
 
 
 def set_amp(cfg: Config, dtype: str | None) -> None:
@@ -123,23 +100,13 @@ def set_amp(cfg: Config, dtype: str | None) -> None:
         cfg.optim_wrapper.use_fsdp = True
 
 
-def build_runner(cfg: Config) -> Runner | FlexibleRunner:
-    """The runner that the config names, a FlexibleRunner for a strategy, else a Runner."""
-    if cfg.get('runner_type'):
-        return RUNNERS.build(cfg)
-    return (FlexibleRunner if cfg.get('strategy') else Runner).from_cfg(cfg)
-
-
 def main() -> None:
     """Check, then build, then train."""
     args = parse_args()
     try:
         cfg = load_config(args)
     except ConfigError as error:
-        if int(os.environ.get('LOCAL_RANK', 0)) > 0:
-            time.sleep(10)  # the launcher ends all processes with the first: let rank 0 speak
-            sys.exit(1)
-        sys.exit(str(error))
+        fail(error)
     init_cpu_launcher(cfg)
     build_runner(cfg).train()
 

@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running code, cut to one encoder, written whole or not at all."""
+"""Checkpoint files: read without running code, held against a model, cut to one encoder."""
 
 import os
 import pickle
@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..version import __version__
 
@@ -46,6 +46,36 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
     if not isinstance(checkpoint.get('state_dict'), dict):
         checkpoint = dict(state_dict=checkpoint)
     return checkpoint
+
+
+def check_fit(model: nn.Module, state: dict[str, Tensor], name: str | os.PathLike) -> None:
+    """Check that a checkpoint gives a value to every weight of a model that is to be tested.
+
+    mmengine only logs what does not fit, and goes on with random weights.
+
+    Args:
+        model: what will be tested.
+        state: the ``state_dict`` of the checkpoint; what it has besides is left aside.
+        name: of the checkpoint, for the message.
+
+    Raises:
+        ValueError: a parameter is missing, or has another shape, as that of a head for another
+            number of classes.
+    """
+    problems = [
+        f'{key} is not in it'
+        if key not in state
+        else f'{key} has shape {tuple(state[key].shape)}, the model needs {tuple(value.shape)}'
+        for key, value in model.named_parameters()
+        if key not in state or state[key].shape != value.shape
+    ]
+    if problems:
+        shown = '\n  '.join(problems[:8])
+        more = f'\n  and {len(problems) - 8} more' if len(problems) > 8 else ''
+        raise ValueError(
+            f'checkpoint {name} does not fit the model (is it of another architecture or number '
+            f'of classes, or an encoder without a head?):\n  {shown}{more}'
+        )
 
 
 def export_branch(source: str | os.PathLike, target: str | os.PathLike, branch: str) -> int:

@@ -14,6 +14,7 @@ from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
 from bimm_mm import compat
+from bimm_mm.engine import launch
 
 REPO = Path(__file__).parents[2]
 
@@ -187,6 +188,7 @@ def test_mistakes_end_the_run_before_anything_is_built(
     monkeypatch.chdir(toy)
     monkeypatch.syspath_prepend(toy)
     monkeypatch.setattr(tool, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
     monkeypatch.setattr(sys, 'argv', ['train.py', *arguments])
     with pytest.raises(SystemExit) as stop:
         tool.main()

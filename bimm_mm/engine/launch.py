@@ -1,0 +1,66 @@
+"""What tools/train.py and tools/test.py have in common: from a command line to a runner."""
+
+import os
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import FlexibleRunner, Runner
+
+from .config_check import ConfigError, check_options, find_config
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
+
+def read_config(config: str, options: dict, launcher: str, work_dir: str | None) -> Config:
+    """A config file with what every run is told merged into it.
+
+    Args:
+        config: path of the file.
+        options: overrides, ``{'train_dataloader.batch_size': 4, ...}``.
+        launcher: one of ``LAUNCHERS``.
+        work_dir: for logs and checkpoints; None for the config's, else ``work_dirs/<its name>``.
+
+    Raises:
+        ConfigError: there is no such file, or an override reaches nothing.
+    """
+    path = find_config(config, CONFIGS)
+    cfg = Config.fromfile(path)
+    check_options(cfg, options)
+    cfg.merge_from_dict(options)
+    cfg.launcher = launcher
+    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / path.stem)
+    cfg.env_cfg = cfg.get('env_cfg') or dict(dist_cfg=dict(backend='nccl'))
+    return cfg
+
+
+def check_strategy(cfg: Config) -> None:
+    """Raise ConfigError where the config's strategy cannot work as the run was started."""
+    kind = (cfg.get('strategy') or {}).get('type', 'SingleDeviceStrategy')
+    if kind != 'SingleDeviceStrategy' and cfg.launcher == 'none':
+        raise ConfigError(f'strategy.type={kind!r} needs a launcher: start it by dist_train.sh')
+    if kind not in ('SingleDeviceStrategy', 'DDPStrategy') and get_device() == 'cpu':
+        raise ConfigError(f'strategy.type={kind!r} needs an accelerator; none was found')
+    if kind == 'DeepSpeedStrategy' and find_spec('deepspeed') is None:
+        raise ConfigError("strategy.type='DeepSpeedStrategy': deepspeed is not installed")
+
+
+def build_runner(cfg: Config) -> Runner | FlexibleRunner:
+    """The runner that the config names, a FlexibleRunner for a strategy, else a Runner."""
+    if cfg.get('runner_type'):
+        return RUNNERS.build(cfg)
+    return (FlexibleRunner if cfg.get('strategy') else Runner).from_cfg(cfg)
+
+
+def fail(error: Exception) -> NoReturn:
+    """End the process with the error's message, and without a traceback."""
+    if int(os.environ.get('LOCAL_RANK', 0)) > 0:
+        time.sleep(10)  # the launcher ends all processes with the first: let rank 0 speak
+        sys.exit(1)
+    sys.exit(str(error))

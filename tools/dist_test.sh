@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
+# GPUS: as tools/dist_train.sh, of which this is the other half.
+set -euo pipefail
+
+if [ $# -lt 3 ]; then
+  sed -n '2,3s/^# //p' "$0" >&2
+  exit 2
+fi
+config=$1 checkpoint=$2 processes=$3
+shift 3
+TOOL=test.py exec bash "$(dirname "$0")/dist_train.sh" \
+  "$config" "$processes" "$checkpoint" "$@"

@@ -1,0 +1,100 @@
+"""Test a checkpoint with a config's test settings, on one or many devices; see --help."""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.model import is_model_wrapper
+
+from bimm_mm.compat import init_cpu_launcher
+from bimm_mm.engine.config_check import ConfigError, check_config
+from bimm_mm.engine.launch import LAUNCHERS, build_runner, fail, read_config
+from bimm_mm.models.checkpoints import check_fit, read_checkpoint
+
+NEEDED = ('test_dataloader', 'test_cfg', 'test_evaluator')
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Test a checkpoint with a config's test settings.")
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file, or a URL')
+    parser.add_argument('--work-dir', help='logs and metrics; default: work_dirs/<config name>')
+    parser.add_argument(
+        '--dump', metavar='OUT.pkl', help='write the predictions of all samples to this file'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='override settings, e.g. test_dataloader.batch_size=4',
+    )
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
+    args = parser.parse_args()
+    if args.dump and not args.dump.endswith(('.pkl', '.pickle')):
+        parser.error(f'--dump {args.dump}: must end in .pkl or .pickle')
+    return args
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config with all that the command line says merged into it, checked.
+
+    Raises:
+        ConfigError: for whatever would fail later; the message lists every reason.
+    """
+    cfg = read_config(args.config, args.cfg_options, args.launcher, args.work_dir)
+    missing = [key for key in NEEDED if not cfg.get(key)]
+    if missing:
+        raise ConfigError(f'{cfg.filename} cannot be tested: it has no {", ".join(missing)}')
+    forget_initialisation(cfg.model)
+    cfg.pop('strategy', None)  # of training; many devices are joined by DistributedDataParallel
+    cfg.resume, cfg.load_from = False, args.checkpoint
+    if args.dump:
+        evaluator = cfg.test_evaluator
+        metrics = list(evaluator) if isinstance(evaluator, list | tuple) else [evaluator]
+        cfg.test_evaluator = [*metrics, dict(type='DumpResults', out_file_path=args.dump)]
+    check_config(cfg, loops=['test'])
+    return cfg
+
+
+def forget_initialisation(node: object) -> None:
+    """Take out of a model's config what it starts training from: a test needs none of it."""
+    if isinstance(node, dict):
+        if (node.get('init_cfg') or {}) and 'checkpoint' in node['init_cfg']:
+            node['init_cfg'] = None
+        for key in ('init_from', 'init_dorsal_from'):
+            if node.get(key):
+                node[key] = None
+        for value in node.values():
+            forget_initialisation(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            forget_initialisation(value)
+
+
+def main() -> None:
+    """Check, then build, then test."""
+    args = parse_args()
+    is_local = '://' not in args.checkpoint
+    try:
+        state = read_checkpoint(args.checkpoint)['state_dict'] if is_local else None
+        cfg = load_config(args)
+    except (ConfigError, OSError, ValueError) as error:
+        fail(error)
+    init_cpu_launcher(cfg)
+    runner = build_runner(cfg)
+    if is_local:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        try:
+            check_fit(model, state, args.checkpoint)
+        except ValueError as error:
+            fail(error)
+    if args.dump:
+        Path(args.dump).parent.mkdir(parents=True, exist_ok=True)
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()
