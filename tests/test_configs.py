@@ -2,6 +2,8 @@ import os
 import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine import Config
@@ -13,6 +15,8 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 import bimm_mm  # noqa: F401
+from bimm_mm.datasets.contour_cache import SUFFIX, image_file_name
+from bimm_mm.datasets.contour_writer import ContourWriter, write_manifest
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'bimm'
 EVERY = sorted(
@@ -51,10 +55,18 @@ def shrink(cfg, img_size=32, patch_size=8):
     return cfg
 
 
+def reads_contours(cfg):
+    """Whether the input must have a fourth channel."""
+    targets = [target.type for branch in branches(cfg).values() for target in branch.targets]
+    return 'CachedContourTarget' in targets
+
+
 def generated_batch(cfg, samples=2):
     generator = torch.Generator().manual_seed(0)
     frames = cfg.model.dorsal.backbone.num_frames if 'dorsal' in cfg.model else None
-    shape = (3, 32, 32) if frames is None else (1, 3, frames, 32, 32)  # as mmaction2 packs clips
+    channels = 4 if reads_contours(cfg) else 3
+    # as mmpretrain packs images, and mmaction2 clips
+    shape = (channels, 32, 32) if frames is None else (1, channels, frames, 32, 32)
     return pseudo_collate(
         [
             dict(
@@ -120,7 +132,7 @@ TABLE_8 = dict(
     k400=dict(lr=1.2e-3, batch=16, epochs=800, flip=False, frames=16, stride=4, data=VIDEO),
     ssv2=dict(lr=1.2e-3, batch=16, epochs=800, flip=True, frames=16, stride=2, data=VIDEO),
     ucf101=dict(lr=6e-4, batch=64, epochs=1600, flip=True, frames=16, stride=4, data=VIDEO),
-    in1k=dict(lr=8e-4, batch=128, epochs=800, flip=False, data='mmpretrain.CustomDataset'),
+    in1k=dict(lr=8e-4, batch=128, epochs=800, flip=False, data='ImageFolderDataset'),
 )
 RECIPES = [
     f'{stage}_{dataset}_{arch}'
@@ -130,6 +142,7 @@ RECIPES = [
 ]
 OTHERS = {  # what else is bound to a column of the table, with its own number of epochs
     **{name[:-3]: dict(TABLE_8['ucf101'], epochs=800) for name in NAMES if 'ablations/' in name},
+    **{f'{name}_edge': TABLE_8[name.split('_')[1]] for name in RECIPES},
     'ventral_ucf101_vitb': dict(TABLE_8['ucf101'], epochs=800, frames=1, stride=1),
     'baselines/mae_in1k_vitb': TABLE_8['in1k'],
     'baselines/videomae_k400_vitb': TABLE_8['k400'],
@@ -165,6 +178,28 @@ def test_recipe_is_that_of_table_8(name, row):
         assert 'MultiScaleCrop' in pipeline
     else:
         assert pipeline['RandomResizedCrop']['size'] == 224
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_contours_are_loaded_where_a_target_reads_them(name):
+    cfg = load(name)
+    dataset = cfg.train_dataloader.dataset
+    assert (dataset.get('contour_cache') is not None) == reads_contours(cfg)
+    if dataset.type != 'MovingShapesDataset':
+        types = [transform.type.rpartition('/')[2] for transform in dataset.pipeline]
+        geometry = [i for i, t in enumerate(types) if 'Resize' in t or 'Crop' in t or 'Flip' in t]
+        assert types.index('LoadContours') < min(geometry)
+
+
+@pytest.mark.parametrize('name', [*RECIPES, 'ventral_ucf101_vitb'])
+def test_edge_variant_differs_in_the_contours_only(name):
+    cfg, edge = load(f'{name}.py'), load(f'{name}_edge.py')
+    assert reads_contours(cfg) and not reads_contours(edge)
+    for branch in branches(edge).values():
+        types = [target.type for target in branch.targets]
+        branch.targets[types.index('EdgeContourTarget')].type = 'CachedContourTarget'
+    edge.train_dataloader.dataset.contour_cache = cfg.train_dataloader.dataset.contour_cache
+    assert edge._cfg_dict == cfg._cfg_dict
 
 
 @pytest.mark.parametrize('name', RECIPES)
@@ -269,16 +304,43 @@ def real_data():
     return folder
 
 
+def write_contours(kind, folder, cache):
+    """A cache of squares, for every video or image of a folder."""
+    decord = pytest.importorskip('decord', reason='decodes the videos')
+    made = dict(num_files=1, num_images=3) if kind == 'images' else {}
+    write_manifest(cache, kind, {}, **made)
+    names = sorted(path.name for path in folder.iterdir())
+    if kind == 'images':
+        sizes = [cv2.imread(str(folder / name)).shape[:2] for name in names]
+        files = {cache / image_file_name(names[0], 1): (dict(names=names), sizes)}
+    else:
+        readers = {name: decord.VideoReader(str(folder / name)) for name in names}
+        files = {}
+        for name, reader in readers.items():
+            height, width = reader[0].shape[:2]
+            header = dict(num_frames=len(reader), height=height, width=width, stride=len(reader))
+            files[cache / (name + SUFFIX)] = (header, [(height, width)])
+    for path, (header, sizes) in files.items():
+        with ContourWriter(path, dict(header, kind=kind, made_by={}), len(sizes)) as writer:
+            for size in sizes:
+                contour = np.zeros(size, bool)
+                contour[::40], contour[:, ::40] = True, True
+                writer.add(contour, size)
+            writer.finish()
+
+
 @pytest.mark.parametrize(
     'name, folder', [('joint_k400_vitb', 'clips'), ('ventral_in1k_vitb', 'images')]
 )
 def test_runner_trains_on_real_data(name, folder, real_data, tmp_path):
     pytest.importorskip('decord', reason='decodes the videos')
+    write_contours('videos' if folder == 'clips' else folder, real_data / folder, tmp_path / 'c')
     cfg = shrink(load(f'{name}.py'), img_size=224, patch_size=16)  # as the recipe's pipeline crops
     cfg.merge_from_dict(
         {
             'work_dir': str(tmp_path),
             'train_dataloader.dataset.data_root': str(real_data / folder),
+            'train_dataloader.dataset.contour_cache': str(tmp_path / 'c'),
             'train_dataloader.dataset.indices': 2,  # the first two samples
             'train_dataloader.batch_size': 1,
             'train_dataloader.num_workers': 1,

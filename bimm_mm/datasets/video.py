@@ -6,6 +6,8 @@ from mmaction.datasets import VideoDataset
 from mmengine.fileio import exists, isdir, join_path, list_dir_or_file
 from mmengine.registry import DATASETS
 
+from .contours import add_contours
+
 EXTENSIONS = ('.mp4', '.webm', '.mkv', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.flv', '.3gp')
 
 
@@ -27,11 +29,14 @@ class VideoFolderDataset(VideoDataset):
             take what is in the folder.
         data_prefix (dict): ``video`` is the folder of the videos.
         extensions (Sequence[str]): Endings of video files, in any case.
+        contour_cache (str, optional): Folder of contours for ``LoadContours``, made by
+            ``tools/dataset_converters/extract_contours.py`` of the folder of the videos.
         **kwargs: Other arguments of mmaction2's VideoDataset.
 
     Raises:
         FileNotFoundError: If the folder or ``ann_file`` does not exist, or the folder holds no
-            video.
+            video, or there is no ``contour_cache``.
+        ContourCacheError: If the contours of some videos are missing.
         ValueError: If neither names a place, or an extension does not start with a dot.
         RuntimeError: On access, if the pipeline fails; it names the video.
     """
@@ -43,6 +48,7 @@ class VideoFolderDataset(VideoDataset):
         ann_file: str = '',
         data_prefix: dict[str, str] | None = None,
         extensions: Sequence[str] = EXTENSIONS,
+        contour_cache: str | None = None,
         **kwargs,
     ) -> None:
         if isinstance(extensions, str) or not all(e.startswith('.') for e in extensions):
@@ -51,6 +57,7 @@ class VideoFolderDataset(VideoDataset):
                 f'but got {extensions!r}'
             )
         self.extensions = tuple(extension.lower() for extension in extensions)
+        self.contour_cache = contour_cache
         super().__init__(
             ann_file=ann_file,
             pipeline=pipeline,
@@ -60,8 +67,14 @@ class VideoFolderDataset(VideoDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """List the videos: a dict with ``filename`` and ``label`` each, label -1 if unknown."""
+        """List the videos: a dict with ``filename`` and ``label`` each, label -1 if unknown.
+
+        With a cache, ``contours`` says where those of the video are.
+        """
         folder = self.data_prefix['video']
+        return add_contours(self._list_videos(folder), self.contour_cache, 'videos', folder)
+
+    def _list_videos(self, folder: str) -> list[dict]:
         if not folder and not self.ann_file:
             raise ValueError(
                 "data_root (or data_prefix['video']) must name a folder of videos, or ann_file "

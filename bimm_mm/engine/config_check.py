@@ -14,6 +14,8 @@ from mmengine.registry import Registry
 from mmengine.runner import Runner
 from mmengine.utils import get_object_from_string
 
+from .contour_check import missing_contours
+
 # Importing these fills mmengine's root registries; mmcv may be missing or mmcv-lite.
 ROOT_PARTS = ('mmengine._strategy', 'mmengine.visualization', 'mmcv.cnn', 'mmcv.transforms')
 
@@ -97,7 +99,7 @@ def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
 
     A part (a dict with a ``type``) must be found in some registry of its scopes: the prefix of
     its name, those of the parts around it, ``default_scope``, and mmengine's root. Annotation
-    files, data folders and checkpoints on the local disk must exist.
+    files, data folders, checkpoints and caches of contours on the local disk must exist.
 
     Args:
         cfg: the config with all overrides merged.
@@ -111,7 +113,8 @@ def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
     unused = tuple(f'{loop}_' for loop in ('train', 'val', 'test') if loop not in loops)
     used = {k: v for k, v in cfg.items() if k in RUNNER_KEYS and not k.startswith(unused)}
     scope = cfg.get('default_scope') or 'mmengine'
-    _raise_if_any([*unknown_parts(used, scope), *missing_paths(used)], cfg)
+    contours = missing_contours(_dicts(used, ()), cfg.filename)
+    _raise_if_any([*unknown_parts(used, scope), *missing_paths(used), *contours], cfg)
 
 
 def unknown_parts(node: object, scope: str = 'mmengine') -> list[str]:

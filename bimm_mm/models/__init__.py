@@ -7,13 +7,24 @@ from .pretrainers import (
     DualBranchPretrainer,
     SingleBranchPretrainer,
 )
-from .targets import BaseTarget, EdgeContourTarget, GaborTarget, MotionTarget, PixelTarget
+from .targets import (
+    BaseTarget,
+    CachedContourTarget,
+    ContourTarget,
+    EdgeContourTarget,
+    GaborTarget,
+    MotionTarget,
+    PixelTarget,
+    SamContourTarget,
+)
 
 __all__ = [
     'BaseTarget',
     'BimmViT',
     'Branch',
+    'CachedContourTarget',
     'ClipDataPreprocessor',
+    'ContourTarget',
     'DualBranchPretrainer',
     'EdgeContourTarget',
     'GaborTarget',
@@ -22,6 +33,7 @@ __all__ = [
     'MultiStageDecoder',
     'PixelTarget',
     'RandomMasking',
+    'SamContourTarget',
     'SingleBranchPretrainer',
     'TransformerDecoder',
     'TubeMasking',

@@ -72,7 +72,8 @@ def picture_branch(
     mean, std = mean.flatten().cpu(), std.flatten().cpu()
     grid = tuple(s // p for s, p in zip(x.shape[2:], branch.backbone.patch_size, strict=True))
     visible = spread_mask(result.ids_keep[picked], grid).cpu()
-    original = denormalise(x.cpu(), mean, std).clamp(0, 1)
+    colors = x[:, :3].cpu()  # without contours
+    original = denormalise(colors, mean, std).clamp(0, 1)
     shown = visible
     for axis, patch in enumerate(branch.backbone.patch_size, start=1):
         shown = shown.repeat_interleave(patch, dim=axis)
@@ -86,7 +87,7 @@ def picture_branch(
         predicted = spread_mask(ids, grid)
         if composite:
             guess = torch.where(predicted.flatten(1)[..., None], guess, values)
-        truth, guess = (view.maps(part.cpu(), x.cpu()) for part in (values, guess))
+        truth, guess = (view.maps(part.cpu(), colors) for part in (values, guess))
         limit = view.limit(truth)
         stages[target.name] = StagePicture(
             view,

@@ -12,7 +12,7 @@ import torch
 from matplotlib.colors import hsv_to_rgb
 from torch import Tensor
 
-from ..models import BaseTarget, EdgeContourTarget, GaborTarget, MotionTarget, PixelTarget
+from ..models import BaseTarget, ContourTarget, GaborTarget, MotionTarget, PixelTarget
 
 HIDDEN = 0.55  # the grey of patches of which nothing is shown
 
@@ -217,7 +217,7 @@ class GaborView(TargetView):
 #: How each target is shown; a subclass is shown as its parent, any other as its strength.
 VIEWS: dict[type, type[TargetView]] = {
     BaseTarget: TargetView,
-    EdgeContourTarget: ContourView,
+    ContourTarget: ContourView,
     GaborTarget: GaborView,
     MotionTarget: MotionView,
     PixelTarget: PixelView,

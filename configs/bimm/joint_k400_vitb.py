@@ -11,6 +11,9 @@ _base_ = [
     './_base_/runtime_video.py',
 ]
 
+# made by tools/dataset_converters/extract_contours.py
+train_dataloader = dict(dataset=dict(contour_cache='data/kinetics400/contours'))
+
 # base lr x GPUs x batch per GPU / 16 = 1.2e-3
 optim_wrapper = dict(optimizer=dict(lr=1.5e-4 * 8 * 16 / 16))
 auto_scale_lr = dict(enable=False, base_batch_size=128)  # what that lr is for

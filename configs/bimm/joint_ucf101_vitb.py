@@ -14,6 +14,9 @@ _base_ = [
     './_base_/runtime_video.py',
 ]
 
+# made by tools/dataset_converters/extract_contours.py
+train_dataloader = dict(dataset=dict(contour_cache='data/ucf101/contours'))
+
 # base lr x GPUs x batch per GPU / 256 = 6e-4
 optim_wrapper = dict(optimizer=dict(lr=3e-4 * 8 * 64 / 256))
 auto_scale_lr = dict(enable=False, base_batch_size=512)  # what that lr is for

@@ -6,8 +6,11 @@ _base_ = [
     './_base_/ventral_vitb.py',
     './_base_/in1k.py',
     './_base_/schedule.py',
-    './_base_/runtime.py',
+    './_base_/runtime_image.py',
 ]
+
+# made by tools/dataset_converters/extract_contours.py
+train_dataloader = dict(dataset=dict(contour_cache='data/imagenet/contours'))
 
 # base lr x GPUs x batch per GPU / 256 = 8e-4
 optim_wrapper = dict(optimizer=dict(lr=2e-4 * 8 * 128 / 256))

@@ -10,11 +10,13 @@ _base_ = [
 
 train_dataloader = dict(
     dataset=dict(
+        # made by tools/dataset_converters/extract_contours.py
+        contour_cache='data/ucf101/contours',
         pipeline=[
             dict(type='mmaction.DecordInit'),
             dict(type='mmaction.SampleFrames', clip_len=1, num_clips=1),
             *_base_.train_dataloader.dataset.pipeline[2:],
-        ]
+        ],
     )
 )
 

@@ -42,6 +42,25 @@ def test_a_sound_config_passes(tmp_path):
     check_config(Config(cfg))
 
 
+def test_missing_contours_with_the_command_and_the_variant(tmp_path):
+    (tmp_path / 'recipe.py').touch()
+    (tmp_path / 'recipe_edge.py').touch()
+    cfg = Config(
+        dict(train_dataloader=dataloader(data_root=str(tmp_path), contour_cache='no/contours')),
+        filename=str(tmp_path / 'recipe.py'),
+    )
+    with pytest.raises(ConfigError) as error:
+        check_config(cfg)
+    text = str(error.value)
+    assert "train_dataloader.dataset.contour_cache='no/contours'" in text
+    assert f'extract_contours.py videos {tmp_path} no/contours --model-type' in text
+    assert f'{tmp_path}/recipe_edge.py' in text
+
+    cfg.train_dataloader.dataset.contour_cache = str(tmp_path)
+    (tmp_path / 'contours.json').touch()
+    check_config(cfg)
+
+
 def test_every_unknown_part_is_reported_with_its_place_and_near_names():
     lines = problems(
         model=dict(type='SingleBranchPretrainr', ventral=dict(masking=dict(type='TubeMaskin'))),

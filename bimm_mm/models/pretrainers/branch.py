@@ -16,7 +16,8 @@ class Reconstruction:
     """What a branch made of a batch.
 
     Attributes:
-        x (Tensor): the normalised input, (B, 3, H, W) or (B, 3, T, H, W).
+        x (Tensor): the normalised input, (B, 3, H, W) or (B, 3, T, H, W); a fourth channel holds
+            contours, which the encoder does not see.
         ids_keep (Tensor): (B, K) visible tokens.
         ids_mask (Tensor): (B, M) masked tokens.
         ids (dict[str, Tensor]): per target, the tokens that were predicted.
@@ -103,6 +104,8 @@ class Branch(BaseModule):
     def forward(self, x: Tensor) -> Reconstruction:
         """Mask, encode, decode: (B, 3, H, W) or (B, 3, T, H, W) normalised input.
 
+        Contours can be there as a fourth channel; targets see them, the encoder does not.
+
         Raises:
             ValueError: if the input has another size than the backbone's ``img_size`` and
                 ``num_frames``, for which masks and decoders are made.
@@ -118,7 +121,7 @@ class Branch(BaseModule):
                 "the backbone's num_frames and img_size"
             )
         ids_keep, ids_mask = self.masking(len(x), self.backbone.grid_size, x.device)
-        features = self.backbone(x, ids_keep)
+        features = self.backbone(x[:, :3], ids_keep)
         predictions = self.neck(features, ids_keep, ids_mask)
         ids = self.neck.predicted_ids(ids_keep, ids_mask)
         targets = [target(x, i) for target, i in zip(self.targets, ids, strict=True)]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import MODELS
 from torch import Tensor
@@ -40,10 +41,12 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         Args:
             data (dict): ``inputs``, a list of (3, H, W) images or (3, T, H, W) clips, of
                 mmaction2's (R, 3, T, H, W), which count as R samples, or an already stacked
-                tensor of these; other entries are moved to the device.
+                tensor of these, all with a fourth channel where the sample has contours; other
+                entries are moved to the device.
 
         Returns:
-            dict: ``inputs`` float32, (B, 3, H, W) or (B, 3, T, H, W), and the other entries.
+            dict: ``inputs`` float32, (B, 3, H, W) or (B, 3, T, H, W), and the other entries. A
+            fourth channel is there if it was before, in [0, 1].
         """
         inputs = data['inputs']
         if not isinstance(inputs, Tensor):
@@ -59,15 +62,17 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         return data
 
     def normalise(self, x: Tensor) -> Tensor:
-        """uint8 (or 0 to 255) input to zero mean and unit variance, float32."""
+        """uint8 (or 0 to 255) input to zero mean and unit variance, contours to [0, 1]; float32."""
         if x.dim() == 6:
             x = x.flatten(0, 1)
-        if x.dim() not in (4, 5) or x.shape[1] != 3:
+        if x.dim() not in (4, 5) or x.shape[1] not in (3, 4):
             raise ValueError(
                 f'inputs of shape {tuple(x.shape)} must be (B, 3, H, W) images or '
-                '(B, 3, T, H, W) clips'
+                '(B, 3, T, H, W) clips, or the same with contours as a fourth channel'
             )
         if self.bgr_to_rgb:
-            x = x.flip(1)
-        shape = (3, *(1,) * (x.dim() - 2))
-        return (x.float() - self.mean.view(shape)).div_(self.std.view(shape))
+            x = torch.cat([x[:, :3].flip(1), x[:, 3:]], dim=1)
+        more = (0, x.shape[1] - 3)  # contours, if there are any
+        mean, std = F.pad(self.mean, more, value=0.0), F.pad(self.std, more, value=255.0)
+        shape = (len(mean), *(1,) * (x.dim() - 2))
+        return (x.float() - mean.view(shape)).div_(std.view(shape))

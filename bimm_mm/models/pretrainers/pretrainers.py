@@ -50,7 +50,8 @@ class MaskedPretrainer(BaseModel):
 
         Args:
             inputs (Tensor): (B, 3, T, H, W) clips, or (B, 3, H, W) images where only a ventral
-                branch is there. An image branch gets one random frame of each clip.
+                branch is there; with contours as a fourth channel where targets need them. An
+                image branch gets one random frame of each clip, with that frame's contours.
             data_samples (Sequence, optional): not used, pretraining needs no labels.
             mode (str): 'loss', 'tensor' or 'predict'.
 
@@ -67,7 +68,7 @@ class MaskedPretrainer(BaseModel):
             return self.loss(inputs)
         if mode == 'predict':
             return self.predict(inputs)
-        return {name: branch.backbone(inputs[name]) for name, branch in self.branches.items()}
+        return {name: b.backbone(inputs[name][:, :3]) for name, b in self.branches.items()}
 
     def loss(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of all branches from the input of each."""
@@ -98,7 +99,7 @@ class MaskedPretrainer(BaseModel):
         return result
 
     def pick_frames(self, clips: Tensor) -> Tensor:
-        """One random frame of each clip: (B, 3, T, H, W) to (B, 3, H, W)."""
+        """One random frame of each clip: (B, C, T, H, W) to (B, C, H, W)."""
         picks = torch.randint(clips.shape[2], (len(clips),), device=clips.device)
         return clips[torch.arange(len(clips), device=clips.device), :, picks]
 

@@ -1,7 +1,17 @@
 from .base import BaseTarget
-from .contour import EdgeContourTarget
+from .contour import CachedContourTarget, ContourTarget, EdgeContourTarget
 from .gabor import GaborTarget
 from .motion import MotionTarget
 from .pixel import PixelTarget
+from .sam import SamContourTarget
 
-__all__ = ['BaseTarget', 'EdgeContourTarget', 'GaborTarget', 'MotionTarget', 'PixelTarget']
+__all__ = [
+    'BaseTarget',
+    'CachedContourTarget',
+    'ContourTarget',
+    'EdgeContourTarget',
+    'GaborTarget',
+    'MotionTarget',
+    'PixelTarget',
+    'SamContourTarget',
+]

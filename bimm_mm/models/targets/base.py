@@ -17,7 +17,7 @@ class BaseTarget(BaseModule):
     """A target generator: what a stage is to predict, computed from the input itself.
 
     A subclass has a ``name``, under which its loss is logged, ``out_dims``, the number of values
-    per token, and ``compute``.
+    per token, and ``compute``. ``channels`` are those of the input that it is given.
 
     Args:
         patch_size (tuple[int, int, int]): frames, rows and columns of a token. A branch fills in
@@ -28,6 +28,7 @@ class BaseTarget(BaseModule):
 
     name: str
     out_dims: int
+    channels = slice(3)  # the colours
 
     def __init__(
         self,
@@ -49,7 +50,8 @@ class BaseTarget(BaseModule):
         """Compute the target.
 
         Args:
-            x (Tensor): (B, 3, H, W) images or (B, 3, T, H, W) clips, normalised.
+            x (Tensor): (B, 3, H, W) images or (B, 3, T, H, W) clips, normalised. A fourth channel
+                holds contours in [0, 1].
             ids (Tensor, optional): (B, M) tokens whose target is wanted; all when left out.
 
         Returns:
@@ -57,10 +59,10 @@ class BaseTarget(BaseModule):
         """
         x = x if x.dim() == 5 else x[:, :, None]
         with torch.autocast(x.device.type, enabled=False):
-            return self.compute(x.float(), ids)
+            return self.compute(x[:, self.channels].float(), ids)
 
     def compute(self, x: Tensor, ids: Tensor | None) -> Tensor:
-        """(B, 3, T, H, W) float32 and (B, M) tokens to (B, M, out_dims)."""
+        """(B, channels, T, H, W) float32 and (B, M) tokens to (B, M, out_dims)."""
         raise NotImplementedError
 
     def luminance(self, x: Tensor) -> Tensor:

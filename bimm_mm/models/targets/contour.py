@@ -11,8 +11,44 @@ from torch import Tensor
 from .base import BaseTarget
 
 
+class ContourTarget(BaseTarget):
+    """What contour targets have in common: one value in [0, 1] per pixel, frame by frame."""
+
+    name = 'contour'
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.out_dims = math.prod(self.patch_size)
+
+
 @MODELS.register_module()
-class EdgeContourTarget(BaseTarget):
+class CachedContourTarget(ContourTarget):
+    """Contours that were made beforehand and come with the input, as its fourth channel.
+
+    ``LoadContours`` puts them there, and the geometric transforms act on all four channels
+    alike. Resizing makes their lines soft or dim; they are taken as they are (our choice): the
+    value is the share of the pixel that is covered by a line.
+    """
+
+    channels = slice(3, 4)
+
+    def compute(self, x: Tensor, ids: Tensor | None) -> Tensor:
+        """Values in [0, 1], in the order frame, row, column.
+
+        Raises:
+            ValueError: if the input has no fourth channel.
+        """
+        if x.shape[1] != 1:
+            raise ValueError(
+                'CachedContourTarget needs contours as the fourth channel of the input, but it has '
+                'three channels: give the data set contour_cache=... and its pipeline '
+                'LoadContours, or use EdgeContourTarget, which needs no cache'
+            )
+        return self.take(x, ids)
+
+
+@MODELS.register_module()
+class EdgeContourTarget(ContourTarget):
     """Thin edges of the luminance, found online on the device.
 
     Stands in for the contours of Segment Anything (paper: stage V2) where those were not
@@ -25,15 +61,12 @@ class EdgeContourTarget(BaseTarget):
         high (float): height of the step from which a contour counts fully.
     """
 
-    name = 'contour'
-
     def __init__(self, sigma: float = 1.0, low: float = 0.04, high: float = 0.16, **kwargs) -> None:
         super().__init__(**kwargs)
         if not 0 <= low < high:
             raise ValueError(f'low={low} must be at least 0 and less than high={high}')
         self.low = low
         self.high = high
-        self.out_dims = math.prod(self.patch_size)
         radius = math.ceil(3 * sigma)
         position = torch.arange(-radius, radius + 1, dtype=torch.float64)
         gauss = torch.exp(-(position**2) / (2 * sigma**2))

@@ -5,6 +5,9 @@ _base_ = ['./joint_vitb.py', './ucf101.py', './schedule.py', './runtime_video.py
 
 model = dict(init_dorsal_from='work_dirs/ventral_in1k_vitb/epoch_800.pth')
 
+# made by tools/dataset_converters/extract_contours.py; without: configs/bimm/README.md
+train_dataloader = dict(dataset=dict(contour_cache='data/ucf101/contours'))
+
 # base lr x GPUs x batch per GPU / 256 = 6e-4, as joint_ucf101_vitb.py
 optim_wrapper = dict(optimizer=dict(lr=3e-4 * 8 * 64 / 256))
 auto_scale_lr = dict(enable=False, base_batch_size=512)  # what that lr is for

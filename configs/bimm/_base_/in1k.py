@@ -1,7 +1,7 @@
 # ImageNet-1K: random crop, no flip (paper: table 8). How to crop is MAE's way. Labels are not
 # needed, so any folder of images will do, with or without a subfolder per class:
 #   --cfg-options train_dataloader.dataset.data_root=/path/to/images
-# mmpretrain.ImageNet with split='train' in place of the dataset reads lists of files in meta/, too.
+# A list of files: ann_file, as for mmpretrain.CustomDataset.
 train_dataloader = dict(
     batch_size=128,  # per GPU
     num_workers=8,
@@ -11,12 +11,13 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
-        type='mmpretrain.CustomDataset',
+        type='ImageFolderDataset',
         data_root='data/imagenet/train',
         with_label=False,
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='mmpretrain.NumpyToPIL', to_rgb=True),
+            dict(type='LoadContours'),  # where the data set has a contour_cache
             dict(
                 type='mmpretrain.torchvision/RandomResizedCrop',
                 size=224,

@@ -28,7 +28,7 @@ model = dict(
         ),
         targets=[
             dict(type='GaborTarget'),
-            dict(type='EdgeContourTarget'),
+            dict(type='CachedContourTarget'),
             dict(type='MotionTarget'),
         ],
     ),

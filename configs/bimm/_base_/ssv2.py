@@ -26,6 +26,7 @@ train_dataloader = dict(
                 out_of_bound_opt='repeat_last',
             ),
             dict(type='mmaction.DecordDecode'),
+            dict(type='LoadContours'),  # where the data set has a contour_cache
             # the short side to 256, because MultiScaleCrop fails on one slightly below 224
             dict(type='mmaction.Resize', scale=(-1, 256)),
             dict(

@@ -15,9 +15,9 @@ model = dict(
         ),
         targets=[
             dict(type='GaborTarget'),
-            # Here and in all other recipes: edges found online stand in for the paper's contours,
-            # which Segment Anything finds.
-            dict(type='EdgeContourTarget'),
+            # of Segment Anything, made beforehand (docs/contours.md); EdgeContourTarget in its
+            # place finds edges online
+            dict(type='CachedContourTarget'),
             dict(type='PixelTarget'),
         ],
     ),

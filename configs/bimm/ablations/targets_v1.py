@@ -7,4 +7,5 @@ one_stage = dict(
     neck=dict(decoders=[dict(type='LinearDecoder', embed_dims=256)]),
     targets=[dict(type='GaborTarget')],
 )
+train_dataloader = dict(dataset=dict(contour_cache=None))
 model = dict(share=4, ventral=one_stage, dorsal=one_stage)

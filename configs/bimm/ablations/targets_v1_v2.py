@@ -10,6 +10,6 @@ two_stages = dict(
             dict(type='TransformerDecoder', embed_dims=256, depth=1, num_heads=8),
         ]
     ),
-    targets=[dict(type='GaborTarget'), dict(type='EdgeContourTarget')],
+    targets=[dict(type='GaborTarget'), dict(type='CachedContourTarget')],
 )
 model = dict(share=4, ventral=two_stages, dorsal=two_stages)

@@ -4,6 +4,7 @@
 # flip.
 _base_ = ['../ventral_in1k_vitb.py']
 
+train_dataloader = dict(dataset=dict(contour_cache=None))
 model = dict(
     ventral=dict(
         backbone=dict(stage_ends=(12,)),

@@ -1,0 +1,165 @@
+"""Writing contours such that a run can be stopped at any point and taken up again."""
+
+import fcntl
+import json
+import os
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from .contour_cache import (
+    END,
+    FORMAT,
+    HEAD,
+    MANIFEST,
+    SIZES,
+    TOOL,
+    TRAILER,
+    ContourCacheError,
+    encode_contour,
+    pack_header,
+    read_record,
+)
+
+
+def write_manifest(root: Path, kind: str, made_by: dict, **more) -> None:
+    """Write ``contours.json``, or check that the one which is there says the same.
+
+    Args:
+        root (Path): folder of the cache, created where needed.
+        kind (str): 'videos' or 'images'.
+        made_by (dict): settings that the contours depend on.
+        **more: ``num_files`` and ``num_images`` of a cache of images.
+
+    Raises:
+        ContourCacheError: if the folder holds contours made otherwise.
+    """
+    manifest = dict(format=FORMAT, kind=kind, made_by=made_by, **more)
+    path = root / MANIFEST
+    root.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        known = json.loads(path.read_text())
+        if known != manifest:
+            old, new = _flat(known), _flat(manifest)
+            changes = [
+                f'{key} was {old.get(key)!r}, now {new.get(key)!r}'
+                for key in sorted(old.keys() | new.keys())
+                if old.get(key) != new.get(key)
+            ]
+            raise ContourCacheError(
+                f'{path} belongs to a cache that was made otherwise: {"; ".join(changes)}. Use '
+                'the same settings and data to go on, or another folder'
+            )
+        return
+    # several processes may do this at once: each writes all of it, and the last one stays
+    handle, temporary = tempfile.mkstemp(dir=root, prefix='.contours')
+    with os.fdopen(handle, 'w') as file:
+        file.write(json.dumps(manifest, sort_keys=True, indent=1) + '\n')
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+
+
+def _flat(node: dict, prefix: str = '') -> dict:
+    result = {}
+    for key, value in node.items():
+        inner = isinstance(value, dict)
+        result |= _flat(value, f'{prefix}{key}.') if inner else {prefix + key: value}
+    return result
+
+
+class ContourWriter:
+    """One file of a cache in the making; a context manager.
+
+    Records go to ``<path>.part`` one by one. Records that are there already, from a run that was
+    stopped, are kept if the header is the same; a torn one at the end is cut off. With the last
+    record and the index in place the file gets its name.
+
+    Args:
+        path (Path): the file to write.
+        header (dict): see :class:`ContourFile`; the same for the same contours.
+        count (int): records to come in all.
+
+    Attributes:
+        done (int): records that are there.
+        empty (list[int]): those of them that stand for an image which could not be read.
+
+    Raises:
+        ContourCacheError: if another process writes this file.
+    """
+
+    def __init__(self, path: Path, header: dict, count: int) -> None:
+        self.path, self.count = path, count
+        self.part = path.with_name(path.name + '.part')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = open(self.part, 'a+b')
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.file.close()
+            raise ContourCacheError(
+                f'{self.part} is being written by another process: give each its own --shard, or '
+                'wait for the other'
+            ) from error
+        self.done, self.empty = 0, []
+        self.offsets = [self._begin(pack_header(header))]
+        while self.done < count and (content := read_record(self.file)) is not None:
+            self._count(content)
+        self.file.truncate(self.offsets[-1])
+
+    def _begin(self, header: bytes) -> int:
+        self.file.seek(0)
+        if self.file.read(len(header)) != header:
+            self.file.truncate(0)
+            self.file.write(header)
+            self.file.flush()
+        return len(header)
+
+    def _count(self, content: bytes) -> None:
+        if not content:
+            self.empty.append(self.done)
+        self.done += 1
+        self.offsets.append(self.offsets[-1] + HEAD.size + len(content))
+
+    def add(self, contour: np.ndarray | None, size: tuple[int, int] = (0, 0)) -> None:
+        """Append a record.
+
+        Args:
+            contour (np.ndarray, optional): (h, w) bool; None for an image that cannot be read.
+            size (tuple[int, int]): height and width of the image.
+        """
+        content = b''
+        if contour is not None:
+            content = SIZES.pack(*size, *contour.shape) + encode_contour(contour)
+        self.file.write(HEAD.pack(len(content), zlib.crc32(content)) + content)
+        self.file.flush()
+        self._count(content)
+
+    def finish(self) -> None:
+        """Append the index and give the file its name."""
+        assert self.done == self.count, f'{self.done} of {self.count} records of {self.path}'
+        index = struct.pack(f'<{len(self.offsets)}Q', *self.offsets)
+        self.file.write(index + TRAILER.pack(self.offsets[-1], zlib.crc32(index), END))
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        os.replace(self.part, self.path)
+
+    def discard(self) -> None:
+        """Remove what was written, as for a video that turns out to be broken."""
+        self.part.unlink()
+
+    def __enter__(self) -> 'ContourWriter':
+        return self
+
+    def __exit__(self, *args) -> None:
+        self.file.close()
+
+
+def no_space(path: Path, error: OSError) -> str:
+    """The message for a disk that is full, or a folder that cannot be written."""
+    return (
+        f'cannot write to {path}: {error.strerror}. Make room and run {TOOL} again as before; it '
+        'goes on where it stopped'
+    )

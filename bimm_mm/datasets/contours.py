@@ -1,0 +1,107 @@
+"""Contours on their way from the cache into a sample. Everything here is our choice."""
+
+import os
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+
+from .contour_cache import ContourCache, missing_cache
+
+
+def add_contours(data_list: list[dict], cache: str | None, kind: str, folder: str) -> list[dict]:
+    """Tell every sample of a data set where its contours are.
+
+    Args:
+        data_list (list[dict]): with ``filename`` (videos) or ``img_path`` (images) each; changed
+            in place, ``contours`` is added.
+        cache (str, optional): folder of the cache; nothing is done without.
+        kind (str): 'videos' or 'images'.
+        folder (str): the folder of the data set, which the names in the cache are relative to.
+
+    Raises:
+        FileNotFoundError: if there is no cache; the message has the command that makes it.
+        ContourCacheError: if it lacks samples, or is not of this kind.
+    """
+    if cache is None:
+        return data_list
+    try:
+        opened = ContourCache(cache)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            missing_cache(cache, kind, folder.rstrip('/'))
+            + '\nor train with the config of the same name that ends in _edge, which needs no '
+            'contours (EdgeContourTarget and contour_cache=None)'
+        ) from error
+    path = 'filename' if kind == 'videos' else 'img_path'
+    keys = [os.path.relpath(info[path], folder or '.').replace(os.sep, '/') for info in data_list]
+    opened.check(kind, keys)
+    for info, key in zip(data_list, keys, strict=True):
+        info['contours'] = (cache, key)
+    return data_list
+
+
+@TRANSFORMS.register_module()
+class LoadContours(BaseTransform):
+    """Append the contours of a sample to its frames, or its image, as a fourth channel.
+
+    To be placed after decoding and before any change of geometry: resizing, cropping and flipping
+    of mmaction2 and mmpretrain then act on colours and contours alike. A frame that was not
+    segmented takes the contour of the nearest one. A contour that was kept at a smaller size is
+    enlarged bilinearly.
+
+    Does nothing for a sample without ``contours``: its data set has no ``contour_cache``.
+
+    Required keys: ``contours`` (set by the data set); ``imgs``, ``frame_inds`` and
+    ``total_frames`` of mmaction2, or ``img``, an array or a PIL image.
+
+    Modified keys: ``imgs``, (H, W, 4) uint8 each, or ``img``, (H, W, 4) uint8 or a PIL image of
+    mode RGBX. Contours are 0 or 255. (In mode RGBA, PIL would blacken colours where there is no
+    contour, and mmpretrain's ``NumpyToPIL`` drops a fourth channel: place this one after it.)
+
+    Raises:
+        FileNotFoundError, ContourCacheError: as :class:`ContourCache`.
+    """
+
+    def __init__(self) -> None:
+        self.caches: dict[str, ContourCache] = {}
+
+    def transform(self, results: dict) -> dict:
+        """Append the channel."""
+        if 'contours' not in results:
+            return results
+        root, key = results['contours']
+        if root not in self.caches:
+            self.caches[root] = ContourCache(root)
+        cache = self.caches[root]
+        if 'imgs' in results:
+            images = results['imgs']
+            contours = cache.frames(
+                key, results['frame_inds'], results['total_frames'], images[0].shape[:2]
+            )
+            results['imgs'] = [append(*pair) for pair in zip(images, contours, strict=True)]
+        elif isinstance(results['img'], np.ndarray):
+            image = results['img']
+            results['img'] = append(image, cache.image(key, image.shape[:2]))
+        else:
+            image = np.asarray(results['img'].convert('RGB'))
+            image = append(image, cache.image(key, image.shape[:2]))
+            results['img'] = rgbx(image)
+        return results
+
+
+def append(image: np.ndarray, contour: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 and (h, w) of 0 or 1 to (H, W, 4) uint8."""
+    contour = contour * np.uint8(255)
+    if contour.shape != image.shape[:2]:
+        size = image.shape[1::-1]
+        contour = cv2.resize(contour, size, interpolation=cv2.INTER_LINEAR)
+    return np.dstack([image, contour])
+
+
+def rgbx(image: np.ndarray):
+    """(H, W, 4) uint8 to a PIL image whose fourth channel is no transparency."""
+    from PIL import Image
+
+    return Image.frombuffer('RGBX', image.shape[1::-1], image.tobytes(), 'raw', 'RGBX', 0, 1)

@@ -1,0 +1,20 @@
+# joint_k400_vitb.py with edges found online in place of the paper's contours: no cache is needed.
+_base_ = ['./joint_k400_vitb.py']
+
+model = dict(
+    ventral=dict(
+        targets=[
+            dict(type='GaborTarget'),
+            dict(type='EdgeContourTarget'),
+            dict(type='PixelTarget'),
+        ]
+    ),
+    dorsal=dict(
+        targets=[
+            dict(type='GaborTarget'),
+            dict(type='EdgeContourTarget'),
+            dict(type='MotionTarget'),
+        ]
+    ),
+)
+train_dataloader = dict(dataset=dict(contour_cache=None))

@@ -1,0 +1,7 @@
+# joint_ssv2_vitl.py with edges found online in place of the paper's contours: no cache is needed.
+_base_ = ['./joint_ssv2_vitb_edge.py']
+
+model = dict(
+    ventral=dict(backbone=dict(arch='large', stage_ends=(4, 8, 24))),
+    dorsal=dict(backbone=dict(arch='large', stage_ends=(4, 8, 24))),
+)

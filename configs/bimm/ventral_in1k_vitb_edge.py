@@ -1,0 +1,13 @@
+# ventral_in1k_vitb.py with edges found online in place of the paper's contours: no cache is needed.
+_base_ = ['./ventral_in1k_vitb.py']
+
+model = dict(
+    ventral=dict(
+        targets=[
+            dict(type='GaborTarget'),
+            dict(type='EdgeContourTarget'),
+            dict(type='PixelTarget'),
+        ]
+    ),
+)
+train_dataloader = dict(dataset=dict(contour_cache=None))

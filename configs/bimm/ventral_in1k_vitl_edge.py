@@ -1,0 +1,4 @@
+# ventral_in1k_vitl.py with edges found online in place of the paper's contours: no cache is needed.
+_base_ = ['./ventral_in1k_vitb_edge.py']
+
+model = dict(ventral=dict(backbone=dict(arch='large', stage_ends=(4, 8, 24))))
