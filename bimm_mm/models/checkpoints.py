@@ -78,6 +78,28 @@ def check_fit(model: nn.Module, state: dict[str, Tensor], name: str | os.PathLik
         )
 
 
+def load_encoder(encoder: nn.Module, path: str | os.PathLike, branch: str = 'dorsal') -> None:
+    """Load an encoder from a pretraining checkpoint, a finetuned model or an exported encoder.
+
+    Args:
+        encoder: :class:`BimmViT`; its positions may be of another size.
+        path: the checkpoint.
+        branch: the one to take from a pretraining checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no encoder, or one that does not fit.
+    """
+    state = read_checkpoint(path)['state_dict']
+    prefixes = (f'{branch}.backbone.', 'backbone.', '')
+    prefix = next((p for p in prefixes if f'{p}patch_embed.projection.weight' in state), None)
+    if prefix is None:
+        raise ValueError(f'{path} holds no {branch} encoder')
+    state = cut(state, prefix)
+    check_fit(encoder, state, path)
+    encoder.load_state_dict(state, strict=False)
+
+
 def export_branch(source: str | os.PathLike, target: str | os.PathLike, branch: str) -> int:
     """Write the encoder of one branch of a pretraining checkpoint into a file of its own.
 
