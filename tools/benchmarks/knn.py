@@ -1,39 +1,50 @@
 """Nearest-neighbour accuracy of a frozen encoder: what pretraining learned, without training.
 
-The features of the validation videos are compared with those of the training videos, one centre
-crop of one clip each.
+With a pretraining config that has ``probe_train`` and ``probe_test`` (configs/bimm/demo), the
+encoder is that of a branch, and its feature the mean token. With a recognition config, such as
+linear_k400_vitb.py, it is the config's backbone, and the videos of the training list are read as
+those of the validation list are: one clip, centre crop, no augmentation.
 """
 
 import argparse
 import copy
-import sys
-from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner, load_checkpoint
-from mmengine.utils import track_iter_progress
-from torch import Tensor, nn
+from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
 import bimm_mm  # noqa: F401
-from bimm_mm.engine.config_check import ConfigError, check_config, check_options, find_config
-from bimm_mm.engine.probe import knn_accuracy
+from bimm_mm.engine.config_check import ConfigError
+from bimm_mm.engine.knn import encode, knn_accuracy
+from bimm_mm.engine.launch import fail, read_config
+from bimm_mm.models.checkpoints import load_encoder
 
 
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='a recognition config, such as linear_k400_vitb.py')
+    parser.add_argument('config', help='a recognition config, or one of the demo')
     parser.add_argument(
-        '--checkpoint',
-        help="of a run of that config; without it, the encoder is the config's init_cfg",
+        'checkpoint',
+        nargs='?',
+        help='of pretraining, of finetuning or an exported encoder; default: random weights',
+    )
+    parser.add_argument(
+        '--branch',
+        choices=('dorsal', 'ventral'),
+        default='dorsal',
+        help='of a pretraining config or checkpoint; default: %(default)s',
+    )
+    parser.add_argument(
+        '--label', default='gt_label', help="the samples' class; default: %(default)s"
     )
     parser.add_argument('--k', type=int, default=20, help='neighbours; default: %(default)s')
     parser.add_argument(
-        '--temperature', type=float, default=0.07, help='of their weights; default: %(default)s'
+        '--temperature', type=float, default=0.07, help='of their votes; default: %(default)s'
     )
     parser.add_argument(
         '--cfg-options',
@@ -41,60 +52,77 @@ def parse_args() -> argparse.Namespace:
         action=DictAction,
         default={},
         metavar='KEY=VALUE',
-        help='override settings, e.g. model.backbone.init_cfg.checkpoint=encoder.pth',
+        help='override settings, e.g. val_dataloader.batch_size=4',
     )
     return parser.parse_args()
 
 
-def build_loaders(cfg: Config) -> dict[str, DataLoader]:
-    """Loaders of the training and validation videos, both with the validation's pipeline."""
-    val = cfg.val_dataloader
-    train = copy.deepcopy(val)
+def build_encoder(cfg: Config, branch: str) -> tuple[nn.Module, nn.Module]:
+    """The encoder, without weights of a checkpoint, and what prepares its batches.
+
+    Raises:
+        ConfigError: the config has no such branch, or its backbone gives more than one feature
+            per clip.
+    """
+    default = dict(type='ClipDataPreprocessor')
+    preprocessor = MODELS.build(cfg.model.get('data_preprocessor') or default)
+    if 'backbone' in cfg.model:
+        backbone = copy.deepcopy(cfg.model.backbone)
+        if backbone.get('out_type') not in ('cls_token', 'avg_featmap'):
+            raise ConfigError(
+                f"model.backbone.out_type={backbone.get('out_type')!r} must be 'cls_token' or "
+                "'avg_featmap'"
+            )
+    elif branch in cfg.model:
+        backbone = dict(copy.deepcopy(cfg.model[branch].backbone), out_type='avg_featmap')
+        backbone.pop('out_indices', None)
+    else:
+        raise ConfigError(f'--branch {branch}: the model of {cfg.filename} has no such branch')
+    backbone['init_cfg'] = None
+    return MODELS.build(backbone), preprocessor
+
+
+def build_loaders(cfg: Config) -> list[DataLoader]:
+    """The loaders of training and test samples, neither with augmentation.
+
+    Raises:
+        ConfigError: the config has no labelled data.
+    """
+    if 'probe_train' in cfg and 'probe_test' in cfg:
+        return [Runner.build_dataloader(cfg[key]) for key in ('probe_train', 'probe_test')]
+    if not cfg.get('val_dataloader'):
+        raise ConfigError(
+            f'{cfg.filename} has no labelled data: neither val_dataloader, nor probe_train and '
+            'probe_test'
+        )
+    train = copy.deepcopy(cfg.val_dataloader)
     for key in ('data_root', 'ann_file', 'data_prefix'):
         train.dataset[key] = cfg.train_dataloader.dataset[key]
-    return dict(train=Runner.build_dataloader(train), val=Runner.build_dataloader(val))
-
-
-@torch.no_grad()
-def encode(model: nn.Module, loader: DataLoader) -> tuple[Tensor, Tensor]:
-    """Features (N, C) of the recognizer's backbone, and labels (N,), on the CPU."""
-    features, labels = [], []
-    for batch in track_iter_progress((loader, len(loader))):
-        batch = model.data_preprocessor(batch)
-        feats, _ = model.extract_feat(batch['inputs'], stage='backbone')
-        if feats[-1].dim() != 2:
-            raise ConfigError(
-                "model.backbone.out_type must be 'cls_token' or 'avg_featmap', not "
-                f'{model.backbone.out_type!r}'
-            )
-        features.append(feats[-1].float().cpu())
-        labels += [int(sample.gt_label) for sample in batch['data_samples']]
-    return torch.cat(features), torch.tensor(labels)
+    return [Runner.build_dataloader(loader) for loader in (train, cfg.val_dataloader)]
 
 
 def main() -> None:
-    """Encode both sets and print the accuracy."""
+    """Encode both sets, and print the accuracy."""
     args = parse_args()
     try:
-        cfg = Config.fromfile(find_config(args.config))
-        check_options(cfg, args.cfg_options)
-        cfg.merge_from_dict(args.cfg_options)
+        cfg = read_config(args.config, args.cfg_options, 'none', None)
+        init_default_scope(cfg.get('default_scope') or 'mmengine')
+        torch.manual_seed(0)  # for random weights
+        encoder, preprocessor = build_encoder(cfg, args.branch)
         if args.checkpoint:
-            if not Path(args.checkpoint).is_file():
-                raise ConfigError(f'--checkpoint: no such file {args.checkpoint}')
-            cfg.model.backbone.init_cfg = None
-        check_config(cfg)
-        init_default_scope(cfg.default_scope)
-        model = MODELS.build(cfg.model)
-        model.init_weights()
-        if args.checkpoint:
-            load_checkpoint(model, args.checkpoint, map_location='cpu')
-        model.to(get_device()).eval()
-        sets = {name: encode(model, loader) for name, loader in build_loaders(cfg).items()}
-        score = knn_accuracy(sets['train'], sets['val'], args.k, args.temperature)
-    except ValueError as error:  # ConfigError is one
-        sys.exit(str(error))
-    print(f'\n{args.k} nearest neighbours: top-1 {score.value:.2%} ± {score.error:.2%}')
+            load_encoder(encoder, args.checkpoint, args.branch)
+        device = get_device()
+        encoder, preprocessor = encoder.to(device), preprocessor.to(device)
+        train, test = (
+            encode(encoder, preprocessor, loader, args.label) for loader in build_loaders(cfg)
+        )
+        score = knn_accuracy(train, test, args.k, args.temperature)
+    except (ValueError, OSError) as error:  # ConfigError is a ValueError
+        fail(error)
+    print(
+        f'{args.label}: {score.value:.1%} ± {score.error:.1%} of {score.count} samples, '
+        f'k = {args.k} (chance {score.chance:.1%})'
+    )
 
 
 if __name__ == '__main__':
