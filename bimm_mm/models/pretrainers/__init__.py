@@ -1,5 +1,5 @@
 from .branch import Branch
-from .checkpoint import inflate_patch_embedding, load_ventral_encoder
+from .initialisation import inflate_patch_embedding, load_ventral_encoder
 from .preprocessor import ClipDataPreprocessor
 from .pretrainers import DualBranchPretrainer, SingleBranchPretrainer
 

@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from .checkpoint import load_ventral_encoder
+from .initialisation import load_ventral_encoder
 
 
 @dataclass

@@ -9,7 +9,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .branch import Branch, Reconstruction
-from .checkpoint import load_ventral_decoders, load_ventral_encoder
+from .initialisation import load_ventral_decoders, load_ventral_encoder
 
 
 class MaskedPretrainer(BaseModel):

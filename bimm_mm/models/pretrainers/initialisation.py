@@ -6,6 +6,8 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from ..checkpoints import cut
+
 PATCH_EMBEDDING = 'patch_embed.projection.weight'
 
 
@@ -45,7 +47,7 @@ def load_ventral_encoder(backbone: nn.Module, checkpoint: str) -> None:
             f"checkpoint '{checkpoint}' holds no image encoder: it needs keys like "
             f"'ventral.backbone.{PATCH_EMBEDDING}', with four dimensions"
         )
-    state = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
+    state = cut(state, prefix)
     if backbone.is_video:
         state[PATCH_EMBEDDING] = inflate_patch_embedding(
             state[PATCH_EMBEDDING], backbone.patch_size[0]
@@ -69,9 +71,7 @@ def load_ventral_decoders(neck: nn.Module, checkpoint: str) -> None:
 
     Others (of MAE, or with another target) start anew, which the log says.
     """
-    prefix = 'ventral.neck.'
-    state = _read(checkpoint)
-    state = {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
+    state = cut(_read(checkpoint), 'ventral.neck.')
     own = neck.state_dict()
     fits = own.keys() == state.keys() and all(own[key].shape == state[key].shape for key in own)
     if fits:
