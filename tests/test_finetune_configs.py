@@ -55,7 +55,7 @@ def shrink(cfg):
                     step[key] = (
                         tuple(SIZES.get(v, v) for v in value) if pair else SIZES.get(value, value)
                     )
-        loader.update(num_workers=0, persistent_workers=False, batch_size=2)
+        loader.update(num_workers=0, persistent_workers=False, pin_memory=False, batch_size=2)
     return cfg
 
 

@@ -2,6 +2,9 @@
 
 Both get the same labelled clips, the same steps and the same schedule; both are tested on the same
 new clips. Needs the checkpoint that tools/demo.py writes, no data, no GPU and no mmaction2.
+
+Shape and texture gain from pretraining. Motion does not, at this size: 100 steps teach all of it
+from scratch, and less to the pretrained encoder.
 """
 
 import argparse

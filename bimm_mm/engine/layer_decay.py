@@ -23,7 +23,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     Parameters with the same learning rate and weight decay are one group: an optimizer's step
     costs time per group. A parameter that two modules share counts once; frozen ones are left out.
-    In a config::
+    Under FSDP, rates by layer and unequal decay need ``use_orig_params=True``: its flat parameters
+    mix weights and biases. In a config::
 
         optim_wrapper = dict(
             constructor='LayerDecayOptimWrapperConstructor',
