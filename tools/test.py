@@ -9,7 +9,7 @@ from mmengine.model import is_model_wrapper
 from bimm_mm.compat import init_cpu_launcher
 from bimm_mm.engine.config_check import ConfigError, check_config
 from bimm_mm.engine.launch import LAUNCHERS, build_runner, fail, read_config
-from bimm_mm.models.checkpoints import check_fit, read_checkpoint
+from bimm_mm.models.checkpoints import check_fit, forget_initialisation, read_checkpoint
 
 NEEDED = ('test_dataloader', 'test_cfg', 'test_evaluator')
 
@@ -57,21 +57,6 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.test_evaluator = [*metrics, dict(type='DumpResults', out_file_path=args.dump)]
     check_config(cfg, loops=['test'])
     return cfg
-
-
-def forget_initialisation(node: object) -> None:
-    """Take out of a model's config what it starts training from: a test needs none of it."""
-    if isinstance(node, dict):
-        if (node.get('init_cfg') or {}) and 'checkpoint' in node['init_cfg']:
-            node['init_cfg'] = None
-        for key in ('init_from', 'init_dorsal_from'):
-            if node.get(key):
-                node[key] = None
-        for value in node.values():
-            forget_initialisation(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            forget_initialisation(value)
 
 
 def main() -> None:

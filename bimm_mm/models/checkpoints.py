@@ -48,6 +48,21 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
     return checkpoint
 
 
+def forget_initialisation(node: object) -> None:
+    """Take out of a model's config what it starts training from, in place: a test needs none."""
+    if isinstance(node, dict):
+        if (node.get('init_cfg') or {}) and 'checkpoint' in node['init_cfg']:
+            node['init_cfg'] = None
+        for key in ('init_from', 'init_dorsal_from'):
+            if node.get(key):
+                node[key] = None
+        for value in node.values():
+            forget_initialisation(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            forget_initialisation(value)
+
+
 def check_fit(model: nn.Module, state: dict[str, Tensor], name: str | os.PathLike) -> None:
     """Check that a checkpoint gives a value to every weight of a model that is to be tested.
 

@@ -1,0 +1,187 @@
+"""A trained model on videos, from Python.
+
+    from bimm_mm.apis import VideoModel
+    model = VideoModel('configs/bimm/finetune_k400_vitb.py', 'epoch_75.pth')
+    model.classify('clip.mp4')
+
+Needs what the config's pipeline needs, mmaction2 as a rule. ``import bimm_mm`` does not import it.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.device import get_device
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor
+
+from .datasets.verify import VIDEOS
+from .models.checkpoints import check_fit, forget_initialisation, load_encoder, read_checkpoint
+
+
+class VideoError(ValueError):
+    """A video cannot be decoded; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class and its score.
+
+    Attributes:
+        label (int): counted from 0.
+        score (float): in [0, 1].
+        name (str, optional): of the class, where names are known.
+    """
+
+    label: int
+    score: float
+    name: str | None = None
+
+
+class VideoModel:
+    """A recogniser, or its encoder alone, that is given video files.
+
+    Videos go through the pipeline of the config's ``test_dataloader``; scores and features are
+    averaged over its clips and crops.
+
+    Args:
+        config: a config file or a Config with ``model`` and ``test_dataloader``, as the finetuning
+            recipes.
+        checkpoint: a finetuned model; for features, an exported encoder or a pretraining
+            checkpoint, of which the dorsal branch is taken, will do.
+        device: 'cuda', 'cpu', ...; the accelerator, where there is one, by default.
+        classes: names of the classes, or a file with one per line.
+
+    Raises:
+        FileNotFoundError: there is no config or checkpoint.
+        ValueError: the checkpoint is none, would run code, or has no encoder that fits.
+    """
+
+    def __init__(
+        self,
+        config: str | os.PathLike | Config,
+        checkpoint: str | os.PathLike,
+        device: str | None = None,
+        classes: Sequence[str] | str | os.PathLike | None = None,
+    ) -> None:
+        cfg = config if isinstance(config, Config) else Config.fromfile(config)
+        cfg = cfg.copy()
+        forget_initialisation(cfg.model)
+        self.scope = cfg.get('default_scope') or 'mmengine'
+        init_default_scope(self.scope)
+        self.model = MODELS.build(cfg.model)
+        self.misfit = self._load(checkpoint)
+        self.model.eval().to(device or get_device())
+        self.pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
+        if isinstance(classes, str | os.PathLike):
+            classes = Path(classes).read_text().splitlines()
+        self.classes = classes
+
+    def _load(self, checkpoint: str | os.PathLike) -> ValueError | None:
+        """Load the model, or else its encoder; why the model could not be, in the latter case."""
+        state = read_checkpoint(checkpoint)['state_dict']
+        try:
+            check_fit(self.model, state, checkpoint)
+        except ValueError as error:
+            load_encoder(self.model.backbone, checkpoint)
+            if 'backbone.patch_embed.projection.weight' in state:
+                return error  # of the head
+            return ValueError(f'checkpoint {checkpoint} holds an encoder and no head')
+        self.model.load_state_dict(state, strict=False)
+        return None
+
+    @torch.no_grad()
+    def classify(self, video: str | os.PathLike, top: int = 5) -> list[Prediction]:
+        """The most likely classes of a video, the best first.
+
+        Args:
+            video: the file.
+            top: how many; all, if there are fewer.
+
+        Raises:
+            VideoError: the file cannot be decoded.
+            OSError: it is missing, or may not be read.
+            ValueError: the checkpoint has no head that fits.
+        """
+        if self.misfit is not None:
+            raise ValueError(f'no classes, only features: {self.misfit}')
+        (sample,) = self.model.test_step(pseudo_collate([self.read(video)]))
+        scores, labels = sample.pred_score.topk(min(top, len(sample.pred_score)))
+        return [
+            Prediction(label, score, self.classes[label] if self.classes else None)
+            for score, label in zip(scores.tolist(), labels.tolist(), strict=True)
+        ]
+
+    @torch.no_grad()
+    def features(self, video: str | os.PathLike) -> np.ndarray:
+        """What the backbone makes of a video, averaged over clips and crops.
+
+        Args:
+            video: the file.
+
+        Returns:
+            np.ndarray: float32, (C,) where the backbone's ``out_type`` is 'cls_token' or
+            'avg_featmap'; (1 + L, C) for 'raw', (C, T', H', W') for 'featmap'.
+
+        Raises:
+            VideoError: the file cannot be decoded.
+            OSError: it is missing, or may not be read.
+        """
+        batch = pseudo_collate([self.read(video)])
+        inputs = self.model.data_preprocessor(batch, False)['inputs']
+        if inputs.dim() == 6:  # mmaction2's (1, views, C, T, H, W)
+            inputs = inputs.flatten(0, 1)
+        feature: Tensor = self.model.backbone(inputs)[-1]
+        return feature.float().mean(0).cpu().numpy()
+
+    def read(self, video: str | os.PathLike) -> dict:
+        """A video through the pipeline: a sample, as a data set gives it."""
+        path = str(video)
+        with open(path, 'rb') as file:  # says by itself what is missing or may not be read
+            if not file.read(1):
+                raise VideoError(f'{path} is empty')
+        init_default_scope(self.scope)
+        try:
+            return self.pipeline(dict(filename=path, label=-1, start_index=0, modality='RGB'))
+        except Exception as error:  # each decoder has errors of its own, and none names the file
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise VideoError(f'{path} cannot be decoded: {reason[-1]}') from error
+
+
+def find_videos(path: str | os.PathLike) -> list[Path]:
+    """The file itself, or the videos below a folder, sorted.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder, or no video in it.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(f'no such file or folder: {path}')
+    found = sorted(p for p in path.rglob('*') if p.suffix.lower() in VIDEOS)
+    if not found:
+        raise FileNotFoundError(f'no video in the folder {path}: none ends in {", ".join(VIDEOS)}')
+    return found
+
+
+def run(function: Callable, path: str | os.PathLike) -> Iterator[tuple[Path, object]]:
+    """Call a function on a video or on each video of a folder; a broken one does not stop it.
+
+    Args:
+        function: ``model.classify``, ``model.features`` or another.
+        path: a file or a folder.
+
+    Yields:
+        tuple: the file, and the function's result or, where the file cannot be used, the error.
+    """
+    for video in find_videos(path):
+        try:
+            yield video, function(video)
+        except (VideoError, OSError) as error:
+            yield video, error

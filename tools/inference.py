@@ -1,0 +1,65 @@
+"""Classify videos, or save their features; a file or a folder."""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config, DictAction
+
+from bimm_mm.apis import VideoModel, find_videos, run
+from bimm_mm.engine.config_check import ConfigError, check_options, find_config
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config of the finetuned model')
+    parser.add_argument('checkpoint', help='the model; for --features, an encoder will do')
+    parser.add_argument('input', help='a video, or a folder of videos')
+    parser.add_argument('--top', type=int, default=5, help='classes to print, default: %(default)s')
+    parser.add_argument('--classes', help='file with the names of the classes, one per line')
+    parser.add_argument(
+        '--features', metavar='OUT', help='save features as OUT/<path of the video>.npz instead'
+    )
+    parser.add_argument('--device', help='default: the accelerator, where there is one')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE'
+    )
+    args = parser.parse_args()
+    try:
+        find_videos(args.input)
+        cfg = Config.fromfile(find_config(args.config, Path(__file__).parents[1] / 'configs'))
+        check_options(cfg, args.cfg_options)
+        cfg.merge_from_dict(args.cfg_options)
+        model = VideoModel(cfg, args.checkpoint, args.device, args.classes)
+        function = model.features if args.features else partial(model.classify, top=args.top)
+        failed = 0
+        for video, result in run(function, args.input):
+            if isinstance(result, Exception):
+                failed += 1
+                print(result, file=sys.stderr)
+            elif args.features:
+                print(save(result, video, args))
+            else:
+                print(video)
+                for guess in result:
+                    print(f'  {guess.score:6.1%}  {guess.name or guess.label}')
+    except (ConfigError, OSError, ValueError) as error:
+        sys.exit(str(error))
+    sys.exit(f'{failed} of {len(find_videos(args.input))} videos failed' if failed else 0)
+
+
+def save(feature: np.ndarray, video: Path, args: argparse.Namespace) -> Path:
+    """Write a feature as ``feature`` of an .npz file, in the folders that the video is in."""
+    root = Path(args.input)
+    name = video.relative_to(root) if root.is_dir() else Path(video.name)
+    path = Path(args.features) / name.with_name(f'{name.name}.npz')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, feature=feature)
+    return path
+
+
+if __name__ == '__main__':
+    main()
