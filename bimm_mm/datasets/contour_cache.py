@@ -315,10 +315,13 @@ class ContourCache:
         )
 
 
-def missing_cache(root: str | Path, kind: str = '{videos,images}', folder: str = 'FOLDER') -> str:
+def missing_cache(
+    root: str | Path, kind: str = '{videos,images}', folder: str = 'FOLDER', ann_file: str = ''
+) -> str:
     """The message for a cache that is not there, with the command that makes it."""
     return (
         f'no contours in {str(root)!r}: there is no {Path(root) / MANIFEST}. Make them with\n'
-        f'    {TOOL} {kind} {folder or "FOLDER"} {root} --model-type vit_h '
+        f'    {TOOL} {kind} {folder or "FOLDER"} {root} '
+        f'{f"--ann-file {ann_file} " if ann_file else ""}--model-type vit_h '
         '--checkpoint sam_vit_h_4b8939.pth'
     )

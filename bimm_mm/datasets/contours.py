@@ -10,7 +10,9 @@ from mmengine.registry import TRANSFORMS
 from .contour_cache import ContourCache, missing_cache
 
 
-def add_contours(data_list: list[dict], cache: str | None, kind: str, folder: str) -> list[dict]:
+def add_contours(
+    data_list: list[dict], cache: str | None, kind: str, folder: str, ann_file: str = ''
+) -> list[dict]:
     """Tell every sample of a data set where its contours are.
 
     Args:
@@ -19,6 +21,7 @@ def add_contours(data_list: list[dict], cache: str | None, kind: str, folder: st
         cache (str, optional): folder of the cache; nothing is done without.
         kind (str): 'videos' or 'images'.
         folder (str): the folder of the data set, which the names in the cache are relative to.
+        ann_file (str): the list of the data set, if it has one; for the message.
 
     Raises:
         FileNotFoundError: if there is no cache; the message has the command that makes it.
@@ -30,7 +33,7 @@ def add_contours(data_list: list[dict], cache: str | None, kind: str, folder: st
         opened = ContourCache(cache)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            missing_cache(cache, kind, folder.rstrip('/'))
+            missing_cache(cache, kind, folder.rstrip('/'), ann_file)
             + '\nor train with the config of the same name that ends in _edge, which needs no '
             'contours (EdgeContourTarget and contour_cache=None)'
         ) from error

@@ -26,4 +26,5 @@ class ImageFolderDataset(CustomDataset):
 
     def load_data_list(self) -> list[dict]:
         """List the images: a dict with ``img_path`` each, and ``contours`` if there is a cache."""
-        return add_contours(super().load_data_list(), self.contour_cache, 'images', self.img_prefix)
+        images = super().load_data_list()
+        return add_contours(images, self.contour_cache, 'images', self.img_prefix, self.ann_file)

@@ -72,7 +72,8 @@ class VideoFolderDataset(VideoDataset):
         With a cache, ``contours`` says where those of the video are.
         """
         folder = self.data_prefix['video']
-        return add_contours(self._list_videos(folder), self.contour_cache, 'videos', folder)
+        videos = self._list_videos(folder)
+        return add_contours(videos, self.contour_cache, 'videos', folder, self.ann_file)
 
     def _list_videos(self, folder: str) -> list[dict]:
         if not folder and not self.ann_file:

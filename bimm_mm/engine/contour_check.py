@@ -24,9 +24,12 @@ def missing_contours(dicts: Dicts, filename: str | None) -> Iterator[str]:
         prefix = part.get('data_prefix') or ''
         prefix = next(iter(prefix.values()), '') if isinstance(prefix, dict) else prefix
         kind = 'images' if 'Image' in part.get('type', '') else 'videos'
-        folder = os.path.join(part.get('data_root') or '', prefix).rstrip('/')
+        root = part.get('data_root') or ''
+        folder = os.path.join(root, prefix).rstrip('/')
+        ann_file = part.get('ann_file') and os.path.join(root, part['ann_file'])
         where = '.'.join(map(str, (*path, 'contour_cache')))
-        yield f'{where}={cache!r}: {missing_cache(cache, kind, folder)}\n  {_without(filename)}'
+        text = missing_cache(cache, kind, folder, ann_file or '')
+        yield f'{where}={cache!r}: {text}\n  {_without(filename)}'
 
 
 def _without(filename: str | None) -> str:

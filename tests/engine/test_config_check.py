@@ -56,6 +56,11 @@ def test_missing_contours_with_the_command_and_the_variant(tmp_path):
     assert f'extract_contours.py videos {tmp_path} no/contours --model-type' in text
     assert f'{tmp_path}/recipe_edge.py' in text
 
+    (tmp_path / 'list.txt').touch()
+    cfg.train_dataloader.dataset.ann_file = 'list.txt'
+    with pytest.raises(ConfigError, match=f'no/contours --ann-file {tmp_path}/list.txt --model'):
+        check_config(cfg)
+
     cfg.train_dataloader.dataset.contour_cache = str(tmp_path)
     (tmp_path / 'contours.json').touch()
     check_config(cfg)
