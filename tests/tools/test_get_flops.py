@@ -112,6 +112,14 @@ def test_a_pretraining_config_is_counted_without_decoders_and_with_nothing_maske
     assert joint['one view'] > 3 * cost / 1e9
 
 
+def test_a_recipe_for_finetuning(get_flops):
+    pytest.importorskip('mmaction', reason='the recipes are mmaction2')
+    result = get_flops(REPO / 'configs/bimm/finetune_ssv2_vitb.py')
+    assert result['parameters'] == pytest.approx(87, rel=0.01)
+    assert result['one view'] == pytest.approx(180, rel=0.01)
+    assert result['test'] == pytest.approx(2 * 3 * result['one view'], rel=0.001)
+
+
 @pytest.mark.parametrize(
     'pipeline, views',
     [

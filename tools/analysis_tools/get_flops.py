@@ -66,7 +66,7 @@ def build_without_memory(config: dict) -> nn.Module:
     try:
         with torch.device('meta'):
             return MODELS.build(config)
-    except NotImplementedError:  # a pretrainer reads values while it is built
+    except (NotImplementedError, RuntimeError):  # a part reads values while it is built
         return MODELS.build(config).to('meta')
 
 
