@@ -194,11 +194,13 @@ def test_a_broken_video_does_not_stop_the_run(run, data, tmp_path):
     videos = tmp_path / 'videos'
     videos.mkdir()
     (videos / 'a.mp4').write_bytes(b'no video')
-    (videos / 'b.mp4').symlink_to(data / 'clips/pool_32frames.mp4')
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'elsewhere/b.mp4').symlink_to(data / 'clips/pool_32frames.mp4')
+    (videos / 'linked').symlink_to(tmp_path / 'elsewhere')
     status, output = run('videos', videos, tmp_path / 'cache')
     assert status == 0, output
     assert (tmp_path / 'cache/broken.txt').read_text() == 'a.mp4\n'
-    assert (tmp_path / 'cache/b.mp4.contours').is_file()
+    assert (tmp_path / 'cache/linked/b.mp4.contours').is_file()
 
 
 def test_other_settings_do_not_go_on_in_the_same_cache(run, data, whole):

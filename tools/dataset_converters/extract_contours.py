@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from mmengine.fileio import list_dir_or_file
 
 from bimm_mm.datasets.contour_cache import (
     SUFFIX,
@@ -95,11 +96,9 @@ def list_data(kind: str, folder: Path, ann_file: Path | None) -> list[str]:
     if not folder.is_dir():
         raise FileNotFoundError(f'no folder {folder}')
     if ann_file is None:
-        names = [
-            path.relative_to(folder).as_posix()
-            for path in folder.rglob('*')
-            if path.suffix.lower() in extensions and not path.name.startswith('.')
-        ]
+        # as the data sets list it: links are followed, hidden files left out
+        names = list_dir_or_file(folder, list_dir=False, recursive=True)
+        names = [name for name in names if name.lower().endswith(extensions)]
     else:
         if not ann_file.is_file():
             raise FileNotFoundError(f'no list {ann_file}')
