@@ -77,9 +77,11 @@ def small(name: str, folder: Path, work_dir: Path) -> Config:
     return cfg
 
 
-def test_trains_and_measures_mean_average_precision(ava, tmp_path, monkeypatch):
+@pytest.mark.parametrize('arch', ['vitb', 'vitl'])
+def test_trains_and_measures_mean_average_precision(arch, ava, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # mmaction2's metric writes a file where it is started
-    cfg = small('finetune_ava_vitb', ava, tmp_path)
+    cfg = small(f'finetune_ava_{arch}', ava, tmp_path)
+    cfg.experiment_name = f'{arch}-{tmp_path.name}'
     runner = Runner.from_cfg(cfg)
     before = {key: value.clone() for key, value in runner.model.named_parameters()}
     runner.train()

@@ -24,8 +24,7 @@ CONFIGS = Path(__file__).parents[1] / 'configs' / 'bimm'
 DATA = ('k400', 'ssv2', 'ucf101', 'hmdb51')
 RECIPES = [f'finetune_{data}_{arch}' for data in DATA for arch in ('vitb', 'vitl')]
 PROBES = ['linear_k400_vitb', 'linear_ssv2_vitb', 'linear_ucf101_vitb', 'attentive_k400_vitb']
-# ViT-L's differ from ViT-B's in what the test of table 9 looks at, and are not run
-RUN = [*(f'finetune_{data}_vitb' for data in DATA), *PROBES, 'regression_example_vitb']
+RUN = [*RECIPES, *PROBES, 'regression_example_vitb']
 SIZES = {224: 32, 256: 40}  # of frames in the pipelines
 
 

@@ -7,8 +7,7 @@ from mmengine.fileio import exists, isdir, join_path, list_dir_or_file
 from mmengine.registry import DATASETS
 
 from .contours import add_contours
-
-EXTENSIONS = ('.mp4', '.webm', '.mkv', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.flv', '.3gp')
+from .verify import VIDEOS
 
 
 @DATASETS.register_module()
@@ -47,7 +46,7 @@ class VideoFolderDataset(VideoDataset):
         pipeline: Sequence[dict | Callable] = (),
         ann_file: str = '',
         data_prefix: dict[str, str] | None = None,
-        extensions: Sequence[str] = EXTENSIONS,
+        extensions: Sequence[str] = VIDEOS,
         contour_cache: str | None = None,
         **kwargs,
     ) -> None:

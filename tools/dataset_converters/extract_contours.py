@@ -28,10 +28,11 @@ from bimm_mm.datasets.contour_cache import (
     image_file_name,
 )
 from bimm_mm.datasets.contour_writer import ContourWriter, no_space, write_manifest
+from bimm_mm.datasets.verify import VIDEOS
 from bimm_mm.models.targets.sam import file_checksum, load_sam, make_generator, segment_contours
 
 EXTENSIONS = dict(
-    videos='.mp4 .webm .mkv .avi .mov .m4v .mpg .mpeg .flv .3gp'.split(),
+    videos=VIDEOS,
     images='.jpg .jpeg .png .ppm .bmp .pgm .tif'.split(),
 )
 IMAGES_PER_FILE = 256
