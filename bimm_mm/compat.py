@@ -7,6 +7,7 @@ when ``bimm_mm`` is imported; it imports no OpenMMLab package but mmengine.
 
 import importlib.abc
 import importlib.machinery
+import inspect
 import io
 import os
 import pickle
@@ -17,12 +18,16 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 
+import mmengine
 import numpy as np
 import torch
+from mmengine._strategy.fsdp import FSDPStrategy
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.logging import HistoryBuffer
+from mmengine.utils import digit_version
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 DRN_PACKAGE = 'mmaction.models.localizers.drn'
 
@@ -57,6 +62,7 @@ def apply() -> None:
     provide_mmaction_drn()
     disable_broken_multimodal()
     allow_checkpoint_classes()
+    order_fsdp_optimizer_state()
 
 
 # mmaction2 1.2.0 ----------------------------------------------------------------------------------
@@ -225,6 +231,31 @@ def allow_checkpoint_classes() -> None:
             *functions,
         ]
     )
+
+
+# mmengine 0.10.7 with torch >= 2.1 ----------------------------------------------------------------
+
+
+def order_fsdp_optimizer_state() -> None:
+    """Let mmengine 0.10.7's FSDPStrategy resume an optimizer.
+
+    It passes the state, the model and the optimizer to ``optim_state_dict_to_load``, which torch
+    has taken in the order model, optimizer, state since 2.1: every resumed run fails.
+    """
+    parameters = list(
+        inspect.signature(FullyShardedDataParallel.optim_state_dict_to_load).parameters
+    )
+    if digit_version(mmengine.__version__) > digit_version('0.10.7') or parameters[0] != 'model':
+        return
+
+    def load_optim_state_dict(self: FSDPStrategy, state_dict: dict) -> None:
+        """As mmengine's, with the arguments by name."""
+        state = FullyShardedDataParallel.optim_state_dict_to_load(
+            model=self.model, optim=self.optim_wrapper.optimizer, optim_state_dict=state_dict
+        )
+        self.optim_wrapper.load_state_dict(state)
+
+    FSDPStrategy.load_optim_state_dict = load_optim_state_dict
 
 
 # mmengine 0.10.7 on machines without an accelerator -----------------------------------------------

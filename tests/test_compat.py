@@ -9,13 +9,20 @@ import socket
 import subprocess
 import sys
 import textwrap
+import types
+from collections.abc import Callable
 from pathlib import Path
 
+import mmengine
 import numpy as np
 import pytest
 import torch
+from mmengine._strategy.fsdp import FSDPStrategy
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import OptimWrapper
+from torch.distributed import HashStore
+from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from bimm_mm import compat
 
@@ -278,3 +285,45 @@ def test_launcher_errors_name_what_is_wrong(single_process):
         compat.init_cpu_launcher(Config(dict(launcher='torch')))
     with pytest.raises(KeyError, match='SLURM_PROCID is not set'):
         compat.init_cpu_launcher(Config(dict(launcher='slurm')))
+
+
+# FSDP ---------------------------------------------------------------------------------------------
+
+
+def resume_optimizer(load: Callable, steps: int = 2) -> tuple[dict, dict]:
+    """The optimizer's state after some steps, and after ``load`` has put it into a new one."""
+    torch.distributed.init_process_group('gloo', rank=0, world_size=1, store=HashStore())
+    try:
+        states = []
+        for _ in range(2):
+            torch.manual_seed(0)
+            model = FSDP(torch.nn.Linear(3, 2), device_id=torch.device('cpu'))
+            wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=0.1))
+            strategy = types.SimpleNamespace(model=model, optim_wrapper=wrapper)
+            if states:
+                load(strategy, states[0])
+            else:
+                for _ in range(steps):
+                    wrapper.update_params(model(torch.ones(1, 3)).sum())
+            states.append(FSDP.optim_state_dict(model, wrapper.optimizer))
+        return tuple(states)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_an_optimizer_goes_on_under_fsdp():
+    before, after = resume_optimizer(FSDPStrategy.load_optim_state_dict)
+    assert before['state'] and before['state'].keys() == after['state'].keys()
+    for name, state in before['state'].items():
+        assert all(
+            torch.equal(torch.as_tensor(state[k]), torch.as_tensor(v))
+            for k, v in after['state'][name].items()
+        )
+
+
+def test_a_later_mmengine_keeps_its_own_way_under_fsdp(monkeypatch):
+    own = object()
+    monkeypatch.setattr(FSDPStrategy, 'load_optim_state_dict', own)
+    monkeypatch.setattr(mmengine, '__version__', '0.10.8')
+    compat.order_fsdp_optimizer_state()
+    assert FSDPStrategy.load_optim_state_dict is own
