@@ -24,7 +24,9 @@ def inflate_patch_embedding(weight: Tensor, tubelet_size: int) -> Tensor:
     return weight[:, :, None].repeat(1, 1, tubelet_size, 1, 1) / tubelet_size
 
 
-def load_ventral_encoder(backbone: nn.Module, checkpoint: str) -> None:
+def load_ventral_encoder(
+    backbone: nn.Module, checkpoint: str, state: dict[str, Tensor] | None = None
+) -> None:
     """Initialise an encoder, of images or clips, from a ventral checkpoint.
 
     Blocks, norms, class token and patch embedding are taken over, the latter inflated for clips.
@@ -34,12 +36,14 @@ def load_ventral_encoder(backbone: nn.Module, checkpoint: str) -> None:
     Args:
         backbone (nn.Module): :class:`BimmViT`.
         checkpoint (str): a file of a pretrainer with a ventral branch, or of an image encoder.
+        state (dict[str, Tensor], optional): what :func:`read_state` gave for it, where it was read
+            already.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the checkpoint has no ventral encoder, or one that does not fit.
     """
-    state = _read(checkpoint)
+    state = read_state(checkpoint) if state is None else state
     prefixes = ('ventral.backbone.', 'backbone.', '')
     prefix = next((p for p in prefixes if p + PATCH_EMBEDDING in state), None)
     if prefix is None or state[prefix + PATCH_EMBEDDING].dim() != 4:
@@ -66,12 +70,12 @@ def load_ventral_encoder(backbone: nn.Module, checkpoint: str) -> None:
     print_log(f'Initialised the encoder from the ventral branch of {checkpoint}', 'current')
 
 
-def load_ventral_decoders(neck: nn.Module, checkpoint: str) -> None:
+def load_ventral_decoders(neck: nn.Module, checkpoint: str, state: dict[str, Tensor]) -> None:
     """Let the ventral decoders go on from a checkpoint, where it has decoders of the same shape.
 
     Others (of MAE, or with another target) start anew, which the log says.
     """
-    state = cut(_read(checkpoint), 'ventral.neck.')
+    state = cut(state, 'ventral.neck.')
     own = neck.state_dict()
     fits = own.keys() == state.keys() and all(own[key].shape == state[key].shape for key in own)
     if fits:
@@ -83,6 +87,7 @@ def load_ventral_decoders(neck: nn.Module, checkpoint: str) -> None:
     )
 
 
-def _read(checkpoint: str) -> dict[str, Tensor]:
+def read_state(checkpoint: str) -> dict[str, Tensor]:
+    """The weights in a checkpoint, a file or whatever mmengine loads from, on the CPU."""
     state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     return state.get('state_dict', state)

@@ -9,7 +9,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .branch import Branch, Reconstruction
-from .initialisation import load_ventral_decoders, load_ventral_encoder
+from .initialisation import load_ventral_decoders, load_ventral_encoder, read_state
 
 
 class MaskedPretrainer(BaseModel):
@@ -199,9 +199,11 @@ class DualBranchPretrainer(MaskedPretrainer):
                 'current',
             )
             return
-        load_ventral_encoder(self.ventral.backbone, self.init_dorsal_from)
-        load_ventral_decoders(self.ventral.neck, self.init_dorsal_from)
-        load_ventral_encoder(self.dorsal.backbone, self.init_dorsal_from)
+        source = self.init_dorsal_from
+        state = read_state(source)
+        load_ventral_encoder(self.ventral.backbone, source, state)
+        load_ventral_decoders(self.ventral.neck, source, state)
+        load_ventral_encoder(self.dorsal.backbone, source, state)
 
     def _read_share(self, share: str | int) -> int:
         ventral, dorsal = self.ventral.backbone, self.dorsal.backbone
