@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from mmengine.config import Config, DictAction
 
 from bimm_mm.apis import VideoModel, find_videos, run
-from bimm_mm.engine.config_check import ConfigError, check_options, find_config
+from bimm_mm.engine.config_check import ConfigError
+from bimm_mm.engine.launch import add_config_options, merge_config
 
 
 def main() -> None:
@@ -24,15 +24,11 @@ def main() -> None:
         '--features', metavar='OUT', help='save features as OUT/<path of the video>.npz instead'
     )
     parser.add_argument('--device', help='default: the accelerator, where there is one')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE'
-    )
+    add_config_options(parser, 'test_dataloader.batch_size=4')
     args = parser.parse_args()
     try:
         find_videos(args.input)
-        cfg = Config.fromfile(find_config(args.config, Path(__file__).parents[1] / 'configs'))
-        check_options(cfg, args.cfg_options)
-        cfg.merge_from_dict(args.cfg_options)
+        cfg = merge_config(args.config, args.cfg_options)
         model = VideoModel(cfg, args.checkpoint, args.device, args.classes)
         function = model.features if args.features else partial(model.classify, top=args.top)
         failed = 0

@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.model import is_model_wrapper
 
 from bimm_mm.compat import init_cpu_launcher
 from bimm_mm.engine.config_check import ConfigError, check_config
-from bimm_mm.engine.launch import LAUNCHERS, build_runner, fail, read_config
+from bimm_mm.engine.launch import LAUNCHERS, add_config_options, build_runner, fail, read_config
 from bimm_mm.models.checkpoints import check_fit, forget_initialisation, read_checkpoint
 
 NEEDED = ('test_dataloader', 'test_cfg', 'test_evaluator')
@@ -23,14 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--dump', metavar='OUT.pkl', help='write the predictions of all samples to this file'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='override settings, e.g. test_dataloader.batch_size=4',
-    )
+    add_config_options(parser, 'test_dataloader.batch_size=4')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
     args = parser.parse_args()
     if args.dump and not args.dump.endswith(('.pkl', '.pickle')):

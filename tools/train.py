@@ -3,12 +3,19 @@
 import argparse
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 
 from bimm_mm.compat import init_cpu_launcher
 from bimm_mm.engine.config_check import ConfigError, check_config
-from bimm_mm.engine.launch import LAUNCHERS, build_runner, check_strategy, fail, read_config
+from bimm_mm.engine.launch import (
+    LAUNCHERS,
+    add_config_options,
+    build_runner,
+    check_strategy,
+    fail,
+    read_config,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,14 +41,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate by the total batch over auto_scale_lr.base_batch_size',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='override settings, e.g. train_dataloader.batch_size=4 model.dorsal_weight=0.5',
-    )
+    add_config_options(parser, 'train_dataloader.batch_size=4 model.dorsal_weight=0.5')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
     args = parser.parse_args()
     if args.amp_dtype and not args.amp:

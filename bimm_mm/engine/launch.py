@@ -1,5 +1,6 @@
-"""What tools/train.py and tools/test.py have in common: from a command line to a runner."""
+"""What the tools have in common: from a command line to a config, and on to a runner."""
 
+import argparse
 import os
 import sys
 import time
@@ -7,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
@@ -18,24 +19,46 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
+def add_config_options(parser: argparse.ArgumentParser, example: str) -> None:
+    """Add ``--cfg-options`` to a command line; ``example`` is shown in its help."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help=f'override settings, e.g. {example}',
+    )
+
+
+def merge_config(config: str, options: dict) -> Config:
+    """A config file with overrides, ``{'train_dataloader.batch_size': 4, ...}``, merged into it.
+
+    Raises:
+        ConfigError: there is no such file, or an override reaches nothing.
+    """
+    cfg = Config.fromfile(find_config(config, CONFIGS))
+    check_options(cfg, options)
+    cfg.merge_from_dict(options)
+    return cfg
+
+
 def read_config(config: str, options: dict, launcher: str, work_dir: str | None) -> Config:
     """A config file with what every run is told merged into it.
 
     Args:
         config: path of the file.
-        options: overrides, ``{'train_dataloader.batch_size': 4, ...}``.
+        options: overrides, as of :func:`merge_config`.
         launcher: one of ``LAUNCHERS``.
         work_dir: for logs and checkpoints; None for the config's, else ``work_dirs/<its name>``.
 
     Raises:
         ConfigError: there is no such file, or an override reaches nothing.
     """
-    path = find_config(config, CONFIGS)
-    cfg = Config.fromfile(path)
-    check_options(cfg, options)
-    cfg.merge_from_dict(options)
+    cfg = merge_config(config, options)
     cfg.launcher = launcher
-    cfg.work_dir = work_dir or cfg.get('work_dir') or str(Path('work_dirs') / path.stem)
+    default = str(Path('work_dirs') / Path(cfg.filename).stem)
+    cfg.work_dir = work_dir or cfg.get('work_dir') or default
     cfg.env_cfg = cfg.get('env_cfg') or dict(dist_cfg=dict(backend='nccl'))
     return cfg
 

@@ -6,15 +6,14 @@ with nothing masked; of a detector, the backbone is counted.
 
 import argparse
 import sys
-from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from bimm_mm.engine.config_check import ConfigError, check_options, find_config
+from bimm_mm.engine.config_check import ConfigError
 from bimm_mm.engine.flops import count_multiply_adds, encoder_of, test_views
+from bimm_mm.engine.launch import add_config_options, merge_config
 
 
 def main() -> None:
@@ -31,18 +30,14 @@ def main() -> None:
         help='frames, rows and columns of a view (rows and columns of an image); default: as the '
         'config tests',
     )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE'
-    )
+    add_config_options(parser, 'model.backbone.num_frames=32')
     args = parser.parse_args()
     if args.shape and len(args.shape) not in (2, 3):
         parser.error(f'--shape {args.shape}: two numbers for an image, three for a clip')
     try:
-        cfg = Config.fromfile(find_config(args.config, Path(__file__).parents[2] / 'configs'))
-        check_options(cfg, args.cfg_options)
+        cfg = merge_config(args.config, args.cfg_options)
     except ConfigError as error:
         sys.exit(str(error))
-    cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     model = build_without_memory(cfg.model)
     views = test_views(cfg)

@@ -10,7 +10,7 @@ import argparse
 import copy
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 import bimm_mm  # noqa: F401
 from bimm_mm.engine.config_check import ConfigError
 from bimm_mm.engine.knn import encode, knn_accuracy
-from bimm_mm.engine.launch import fail, read_config
+from bimm_mm.engine.launch import add_config_options, fail, read_config
 from bimm_mm.models.checkpoints import load_encoder
 
 
@@ -46,14 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--temperature', type=float, default=0.07, help='of their votes; default: %(default)s'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='override settings, e.g. val_dataloader.batch_size=4',
-    )
+    add_config_options(parser, 'val_dataloader.batch_size=4')
     return parser.parse_args()
 
 

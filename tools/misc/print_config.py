@@ -2,27 +2,21 @@
 
 import argparse
 import sys
-from pathlib import Path
 
-from mmengine.config import Config, DictAction
-
-from bimm_mm.engine.config_check import ConfigError, check_options, find_config
+from bimm_mm.engine.config_check import ConfigError
+from bimm_mm.engine.launch import add_config_options, merge_config
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE'
-    )
+    add_config_options(parser, 'train_dataloader.batch_size=4')
     args = parser.parse_args()
     try:
-        cfg = Config.fromfile(find_config(args.config, Path(__file__).parents[2] / 'configs'))
-        check_options(cfg, args.cfg_options)
+        cfg = merge_config(args.config, args.cfg_options)
     except ConfigError as error:
         sys.exit(str(error))
-    cfg.merge_from_dict(args.cfg_options)
     print(cfg.pretty_text)
 
 

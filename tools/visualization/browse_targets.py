@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import set_random_seed
 
-from bimm_mm.engine.config_check import ConfigError, check_config, check_options, find_config
+from bimm_mm.engine.config_check import ConfigError, check_config
+from bimm_mm.engine.launch import add_config_options, merge_config
 from bimm_mm.models import ContourTarget
 from bimm_mm.models.pretrainers.pretrainers import MaskedPretrainer
 from bimm_mm.visualization.views import denormalise, view_of
@@ -37,9 +38,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--samples', type=int, default=8, help='how many; default: 8')
     parser.add_argument('--frames', type=int, default=6, help='shown of a clip; default: 6')
     parser.add_argument('--seed', type=int, default=0, help='of choice and augmentation')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE'
-    )
+    add_config_options(parser, 'train_dataloader.dataset.data_root=/path/to/videos')
     args = parser.parse_args()
     for name in ('samples', 'frames'):
         if getattr(args, name) < 1:
@@ -53,9 +52,7 @@ def load(args: argparse.Namespace) -> Config:
     Raises:
         ConfigError: for whatever would stop training.
     """
-    cfg = Config.fromfile(find_config(args.config, Path(__file__).parents[2] / 'configs'))
-    check_options(cfg, args.cfg_options)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = merge_config(args.config, args.cfg_options)
     cfg.model.pop('init_dorsal_from', None)  # weights are not needed
     for name in ('ventral', 'dorsal'):
         if name in cfg.model:
