@@ -17,6 +17,7 @@ from ..layers import (
     resize_position_embedding,
     sincos_position_embedding,
 )
+from .loading import encoders_in, fit_state_dict
 
 ARCHS = {
     'tiny': dict(embed_dims=192, depth=12, num_heads=3),
@@ -63,12 +64,19 @@ class BimmViT(BaseModule):
         with_cp (bool): recompute the blocks' activations in the backward pass, to save memory.
         frozen_stages (int): -1 trains everything, 0 freezes the patch embedding and class token,
             n freezes the first n stages as well. Frozen parts are in evaluation mode.
+        static_images (bool): whether a video encoder also takes images (B, C, H, W), as static
+            clips: the image is repeated ``num_frames`` times.
+        deflate (bool): whether an image encoder takes the checkpoint of a video encoder. Its patch
+            embedding is summed over the frames of a tubelet, and its positions are interpolated
+            to a single time, the middle of the clip: the features are those of a static clip of
+            one tubelet (our choice).
         init_cfg (dict, optional): as of every OpenMMLab module. A checkpoint may have norms of
-            further stages, which are left aside, and another grid of positions, which is
-            interpolated.
+            further blocks, which are left aside, and another grid of positions, which is
+            interpolated; norms that it lacks start anew.
 
     Raises:
         ValueError: for a size, stage or index that does not fit; the message says what would.
+            Also when weights are loaded that are not those of such an encoder.
     """
 
     def __init__(
@@ -89,6 +97,8 @@ class BimmViT(BaseModule):
         pos_interpolation: str = 'bicubic',
         with_cp: bool = False,
         frozen_stages: int = -1,
+        static_images: bool = False,
+        deflate: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -113,6 +123,12 @@ class BimmViT(BaseModule):
             raise ValueError(
                 f'global_blocks={tuple(global_blocks)} must be blocks, 0 to {self.depth - 1}'
             )
+        if static_images and not self.is_video:
+            raise ValueError('static_images=True needs a video encoder: set num_frames')
+        if deflate and self.is_video:
+            raise ValueError(f'deflate=True needs an image encoder, not num_frames={num_frames}')
+        self.static_images = static_images
+        self.deflate = deflate
         self.window_size = window_size
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
@@ -137,13 +153,32 @@ class BimmViT(BaseModule):
             )
             for index, rate in enumerate(rates)
         )
+        # what a checkpoint must have; remembered, as wrappers (FSDP) change names and shapes
+        self.parameter_shapes = {name: tuple(p.shape) for name, p in self.named_parameters()}
         for index in self.out_indices:
             self.add_module(f'norm{index}', nn.LayerNorm(self.embed_dims, eps=1e-6))
         self.apply(init_transformer)
         if with_cls_token:
             nn.init.normal_(self.cls_token, std=0.02)
         self._freeze()
-        self.register_load_state_dict_pre_hook(_adapt_state_dict)
+        self.register_load_state_dict_pre_hook(fit_state_dict)
+
+    def init_weights(self) -> None:
+        """Load what ``init_cfg`` names, if it names a checkpoint.
+
+        Raises:
+            ValueError: it has no such encoder; the message says which it has.
+        """
+        try:
+            super().init_weights()
+        except (ValueError, AssertionError) as error:  # mmengine asserts that the prefix is there
+            if not isinstance(self.init_cfg, dict) or 'checkpoint' not in self.init_cfg:
+                raise
+            checkpoint = self.init_cfg['checkpoint']
+            raise ValueError(
+                f"init_cfg.checkpoint='{checkpoint}', prefix={self.init_cfg.get('prefix')!r}: "
+                f'{error}. The file holds {encoders_in(checkpoint)}'
+            ) from error
 
     def forward(self, x: Tensor, ids_keep: Tensor | None = None) -> tuple[Tensor, ...]:
         """Encode images (B, C, H, W) or clips (B, C, T, H, W).
@@ -216,6 +251,9 @@ class BimmViT(BaseModule):
 
     def _as_clip(self, x: Tensor) -> Tensor:
         """(B, C, H, W) or (B, C, T, H, W) to the latter, padded where the output is a map."""
+        if self.static_images and x.dim() == 4:
+            frames = self.grid_size[0] * self.patch_size[0]
+            x = x[:, :, None].expand(-1, -1, frames, -1, -1)
         dims = 5 if self.is_video else 4
         if x.dim() != dims or x.shape[1] != self.in_channels:
             wanted = '(B, {}, T, H, W)' if self.is_video else '(B, {}, H, W)'
@@ -295,20 +333,3 @@ class BimmViT(BaseModule):
                 f'0 to {self.depth - 1} (or negative from the end)'
             )
         return resolved
-
-
-def _adapt_state_dict(module: BimmViT, state_dict: dict, prefix: str, *args) -> None:
-    """Fit a checkpoint of an encoder with other outputs or another input size to this one.
-
-    Norms of stages that this encoder does not return are left aside; positions are interpolated.
-    """
-    kept = {f'{prefix}norm{index}' for index in module.out_indices}
-    for key in list(state_dict):
-        name = key.rpartition('.')[0]
-        if name.removeprefix(f'{prefix}norm').isdigit() and name not in kept:
-            del state_dict[key]
-    key = f'{prefix}pos_embed'
-    positions = state_dict.get(key)
-    if positions is not None and positions.dim() == 5:
-        grid = tuple(module.pos_embed.shape[1:4])
-        state_dict[key] = resize_position_embedding(positions, grid, module.pos_interpolation)

@@ -6,9 +6,8 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from ..backbones.loading import PATCH_EMBEDDING
 from ..checkpoints import cut
-
-PATCH_EMBEDDING = 'patch_embed.projection.weight'
 
 
 def inflate_patch_embedding(weight: Tensor, tubelet_size: int) -> Tensor:
@@ -59,8 +58,8 @@ def load_ventral_encoder(
         state['pos_embed'] = backbone.pos_embed
     try:
         missing, unexpected = backbone.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"checkpoint '{checkpoint}' does not fit the encoder: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"checkpoint '{checkpoint}': {error}") from error
     missing = [key for key in missing if not re.fullmatch(r'norm\d+\.(weight|bias)', key)]
     if missing or unexpected:
         raise ValueError(

@@ -171,6 +171,34 @@ def test_other_input_sizes_get_interpolated_positions():
     torch.testing.assert_close(tokens, tokens[:1].expand_as(tokens), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize('mode', ['bicubic', 'bilinear'])
+@pytest.mark.parametrize('frames', [None, 4])
+def test_another_size_is_an_encoder_with_positions_interpolated_by_hand(frames, mode):
+    """Of rows and columns by ``mode``, of the frames linearly."""
+    small, size = tiny(out_type='raw', num_frames=frames, pos_interpolation=mode), (24, 20)
+    large = tiny(out_type='raw', num_frames=frames and 8, img_size=size)
+    state = small.state_dict()
+    x = torch.randn(2, 3, *((8,) if frames else ()), *size)
+    positions = state['pos_embed'].permute(0, 4, 1, 2, 3)  # (1, C, T', H', W')
+    rows = [nn.functional.interpolate(p, (6, 5), mode=mode) for p in positions.unbind(2)]
+    positions = torch.stack(rows, dim=2)
+    if frames:
+        positions = nn.functional.interpolate(positions, (4, 6, 5), mode='trilinear')
+    large.load_state_dict(state | dict(pos_embed=positions.permute(0, 2, 3, 4, 1)))
+    torch.testing.assert_close(small(x)[0], large(x)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('cls', [True, False])
+@pytest.mark.parametrize('window', [6, 7, 9])  # one is as large as the longer side of the grid
+def test_one_window_over_the_whole_image_is_global_attention(window, cls):
+    kwargs = dict(out_type='raw', img_size=(24, 20), out_indices='stages', with_cls_token=cls)
+    x = torch.randn(2, 3, 24, 20)
+    for feature, wanted in zip(
+        tiny(window_size=window, **kwargs)(x), tiny(**kwargs)(x), strict=True
+    ):
+        torch.testing.assert_close(feature, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_feature_maps_of_any_size_by_padding_with_zeros_below_and_right():
     model = tiny(out_type='featmap', out_indices=(1, 3))
     x = torch.randn(2, 3, 18, 13)

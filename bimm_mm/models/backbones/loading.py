@@ -1,0 +1,100 @@
+"""What an encoder takes over from a checkpoint, and what it refuses.
+
+mmengine loads checkpoints with ``strict=False`` and only logs what does not fit, so that a wrong
+file leaves random weights behind. The encoder therefore looks at what it is given by itself,
+whoever loads it: ``init_cfg``, ``load_from``, ``--resume`` or ``load_state_dict``.
+"""
+
+import math
+
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+from ..layers import resize_position_embedding
+
+PATCH_EMBEDDING = 'patch_embed.projection.weight'
+
+
+def fit_state_dict(encoder: nn.Module, state_dict: dict, prefix: str, *args) -> None:
+    """Fit a checkpoint to :class:`BimmViT`, in place, or refuse it: its hook before loading.
+
+    Norms of blocks that the encoder does not return are left aside, norms which the checkpoint
+    lacks start anew; positions are interpolated. With ``deflate``, a video encoder's patch
+    embedding is summed over the frames of a tubelet.
+
+    Raises:
+        ValueError: the checkpoint has no weights for the encoder, or is one of images where it
+            should be one of videos or the reverse, or of another width, depth or patch size.
+    """
+    state = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
+    if any(key.endswith('flat_param') for key in state):
+        return  # FSDP's own shards of this very model: torch compares them
+    for key in state:
+        norm, _, index = key.rpartition('.')[0].partition('norm')
+        if not norm and index.isdigit() and int(index) not in encoder.out_indices:
+            del state_dict[prefix + key]
+    weight = state.get(PATCH_EMBEDDING)
+    if encoder.deflate and weight is not None and weight.dim() == 5:
+        state[PATCH_EMBEDDING] = state_dict[prefix + PATCH_EMBEDDING] = weight.sum(dim=2)
+    problems = _problems(encoder, state)
+    if problems:
+        name = f" '{prefix[:-1]}'" if prefix else ''
+        more = f'; and {len(problems) - 4} more' if len(problems) > 4 else ''
+        raise ValueError(
+            f'the checkpoint does not fit the encoder{name}: {"; ".join(problems[:4])}{more}'
+        )
+    positions = state.get('pos_embed')
+    if positions is not None:
+        grid = tuple(encoder.pos_embed.shape[1:4])
+        state_dict[f'{prefix}pos_embed'] = resize_position_embedding(
+            positions, grid, encoder.pos_interpolation
+        )
+
+
+def encoders_in(checkpoint: str) -> str:
+    """What encoders a checkpoint holds, and under which prefixes, in words."""
+    state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    state = state.get('state_dict', state)
+    found = {
+        key.removesuffix(PATCH_EMBEDDING): 'a video' if value.dim() == 5 else 'an image'
+        for key, value in state.items()
+        if key.endswith(PATCH_EMBEDDING)
+    }
+    if not found:
+        return f'no BimmViT (its first keys are {", ".join(list(state)[:3]) or "none"})'
+    return ' and '.join(f"{kind} encoder with prefix='{key}'" for key, kind in found.items())
+
+
+def _problems(encoder: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    """Why the weights ``state`` are not this encoder's."""
+    if not encoder.parameter_shapes.keys() & state.keys():
+        return ['it has no weights for it']
+    weight = state.get(PATCH_EMBEDDING)
+    if weight is not None and weight.dim() != (5 if encoder.is_video else 4):
+        own, other = ('video', 'image') if encoder.is_video else ('image', 'video')
+        hint = '' if encoder.is_video else ', and deflate=False'
+        return [
+            f'this is {_article(own)} encoder{hint}, but the patch embedding is that of '
+            f'{_article(other)} encoder, {tuple(weight.shape)}'
+        ]
+    own_blocks, blocks = (
+        {key.split('.')[1] for key in keys if key.startswith('blocks.')}
+        for keys in (encoder.parameter_shapes, state)
+    )
+    if len(own_blocks) != len(blocks):
+        return [f'it has {len(blocks)} blocks, the encoder {len(own_blocks)}']
+    problems = [
+        f'{key} is not in it'
+        if key not in state
+        else f'{key} has shape {tuple(state[key].shape)}, the encoder needs {shape}'
+        for key, shape in encoder.parameter_shapes.items()
+        if key not in state or tuple(state[key].shape) != shape
+    ]
+    positions = state.get('pos_embed')
+    if positions is not None and (positions.dim() != 5 or math.prod(positions.shape) == 0):
+        problems.append(f"pos_embed has shape {tuple(positions.shape)}, not (1, T', H', W', C)")
+    return problems
+
+
+def _article(kind: str) -> str:
+    return f'{"an" if kind == "image" else "a"} {kind}'
