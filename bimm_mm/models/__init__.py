@@ -1,6 +1,12 @@
 from .backbones import BimmViT
 from .masking import RandomMasking, TubeMasking
-from .necks import LinearDecoder, MultiStageDecoder, TransformerDecoder
+from .necks import (
+    LayerNorm2d,
+    LinearDecoder,
+    MultiStageDecoder,
+    SimpleFeaturePyramid,
+    TransformerDecoder,
+)
 from .pretrainers import (
     Branch,
     ClipDataPreprocessor,
@@ -28,12 +34,14 @@ __all__ = [
     'DualBranchPretrainer',
     'EdgeContourTarget',
     'GaborTarget',
+    'LayerNorm2d',
     'LinearDecoder',
     'MotionTarget',
     'MultiStageDecoder',
     'PixelTarget',
     'RandomMasking',
     'SamContourTarget',
+    'SimpleFeaturePyramid',
     'SingleBranchPretrainer',
     'TransformerDecoder',
     'TubeMasking',
