@@ -1,8 +1,19 @@
 """AVA, on top of mmaction2 (which this module needs to be imported)."""
 
 import numpy as np
+from mmaction.datasets import AVADataset
 from mmcv.transforms import BaseTransform
-from mmengine.registry import TRANSFORMS
+from mmengine.registry import DATASETS, TRANSFORMS
+
+from .broken import ReplaceBroken
+
+
+@DATASETS.register_module()
+class AVAKeyframeDataset(ReplaceBroken, AVADataset):
+    """mmaction2's AVADataset, where a keyframe is replaced if frames around it are broken.
+
+    In evaluation a broken one is an error; see :class:`bimm_mm.datasets.broken.ReplaceBroken`.
+    """
 
 
 @TRANSFORMS.register_module()

@@ -3,12 +3,15 @@
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import CustomDataset
 
+from .broken import ReplaceBroken
 from .contours import add_contours
 
 
 @DATASETS.register_module()
-class ImageFolderDataset(CustomDataset):
+class ImageFolderDataset(ReplaceBroken, CustomDataset):
     """mmpretrain's CustomDataset with contours from a cache. Source: our choice.
+
+    A broken image is replaced, see :class:`bimm_mm.datasets.broken.ReplaceBroken`.
 
     Args:
         contour_cache (str, optional): folder of contours for ``LoadContours``, made by
@@ -18,6 +21,7 @@ class ImageFolderDataset(CustomDataset):
 
     Raises:
         FileNotFoundError, ContourCacheError: if the cache is not there, or lacks images.
+        BrokenSampleError: on access, if ten images in a row are broken; in evaluation, if one is.
     """
 
     def __init__(self, contour_cache: str | None = None, **kwargs) -> None:

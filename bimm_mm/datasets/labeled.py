@@ -9,9 +9,11 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import exists, list_from_file
 from mmengine.registry import DATASETS, METRICS
 
+from .decoding import ReplaceBrokenVideos
 
-class _Checked:
-    """For mmaction2's datasets of videos: mistakes in the list and broken files are named."""
+
+class _Checked(ReplaceBrokenVideos):
+    """For mmaction2's datasets of videos: mistakes in the list are named."""
 
     def load_data_list(self) -> list[dict]:
         """List the videos, and check their labels."""
@@ -30,18 +32,10 @@ class _Checked:
                 )
         return data
 
-    def prepare_data(self, idx: int) -> dict | list[dict]:
-        """Run the pipeline on video ``idx``; decoders do not say which file they failed on."""
-        try:
-            return super().prepare_data(idx)
-        except Exception as error:
-            filename = self.get_data_info(idx)['filename']
-            raise RuntimeError(f'the pipeline failed on {filename!r}: {error}') from error
-
 
 @DATASETS.register_module()
 class LabeledVideoDataset(_Checked, VideoDataset):
-    """mmaction2's VideoDataset, which says what is wrong with a list or a file.
+    """mmaction2's VideoDataset, which says what is wrong with a list, and replaces broken videos.
 
     Args:
         ann_file (str): a line ``path label`` per video, or ``path label label ...`` with
@@ -49,12 +43,13 @@ class LabeledVideoDataset(_Checked, VideoDataset):
         pipeline (Sequence): transforms.
         num_classes (int): number of classes.
         **kwargs: as mmaction2's VideoDataset: ``data_root``, ``data_prefix``, ``multi_class``,
-            ``delimiter`` (for paths with spaces) and ``test_mode``.
+            ``delimiter`` (for paths with spaces) and ``test_mode``; and ``decode_timeout``, see
+            :class:`bimm_mm.datasets.decoding.ReplaceBrokenVideos`.
 
     Raises:
         FileNotFoundError: there is no ``ann_file``.
         ValueError: it is empty, or a label is outside the classes; the message names line and file.
-        RuntimeError: on access, if the pipeline fails; the message names the video.
+        BrokenSampleError: on access, if ten videos in a row are broken; in evaluation, if one is.
     """
 
     def __init__(self, ann_file: str, pipeline: Sequence, num_classes: int, **kwargs) -> None:
@@ -75,7 +70,7 @@ class RepeatedVideoDataset(_Checked, RepeatAugDataset):
         pipeline (Sequence): transforms.
         num_classes (int): number of classes.
         num_repeats (int): clips of a video.
-        **kwargs: as mmaction2's VideoDataset.
+        **kwargs: as mmaction2's VideoDataset; and ``decode_timeout``.
     """
 
     def __init__(
@@ -92,7 +87,7 @@ class RepeatedVideoDataset(_Checked, RepeatAugDataset):
 
 
 @DATASETS.register_module()
-class VideoRegressionDataset(VideoDataset):
+class VideoRegressionDataset(ReplaceBrokenVideos, VideoDataset):
     """Videos with numbers as labels, one ``path number [number ...]`` per line of ``ann_file``.
 
     The label is a float32 tensor (numbers,). Source: our choice.
@@ -100,10 +95,11 @@ class VideoRegressionDataset(VideoDataset):
     Args:
         ann_file (str): the list.
         pipeline (Sequence): transforms.
-        **kwargs: as mmaction2's VideoDataset.
+        **kwargs: as mmaction2's VideoDataset; and ``decode_timeout``.
 
     Raises:
         ValueError: a line has no number, or something that is none; the message names it.
+        BrokenSampleError: as :class:`LabeledVideoDataset`.
     """
 
     def load_data_list(self) -> list[dict]:

@@ -7,16 +7,18 @@ from mmengine.fileio import exists, isdir, join_path, list_dir_or_file
 from mmengine.registry import DATASETS
 
 from .contours import add_contours
+from .decoding import ReplaceBrokenVideos
 from .verify import VIDEOS
 
 
 @DATASETS.register_module()
-class VideoFolderDataset(VideoDataset):
+class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
     """Videos of a folder, for pretraining, which needs no labels.
 
     Without ``ann_file``, each file below the folder whose name ends in one of ``extensions`` is a
     sample, in the order of the sorted paths; hidden files are left out. With ``ann_file``, it is
-    mmaction2's VideoDataset with an early check of the paths. Source: our choice.
+    mmaction2's VideoDataset with an early check of the paths. A broken video is replaced, see
+    :class:`bimm_mm.datasets.broken.ReplaceBroken`. Source: our choice.
 
     Args:
         data_root (str): Folder that ``ann_file`` and ``data_prefix['video']`` are relative to.
@@ -30,14 +32,16 @@ class VideoFolderDataset(VideoDataset):
         extensions (Sequence[str]): Endings of video files, in any case.
         contour_cache (str, optional): Folder of contours for ``LoadContours``, made by
             ``tools/dataset_converters/extract_contours.py`` of the folder of the videos.
-        **kwargs: Other arguments of mmaction2's VideoDataset.
+        **kwargs: Other arguments of mmaction2's VideoDataset; and ``decode_timeout``, see
+            :class:`bimm_mm.datasets.decoding.ReplaceBrokenVideos`.
 
     Raises:
         FileNotFoundError: If the folder or ``ann_file`` does not exist, or the folder holds no
             video, or there is no ``contour_cache``.
         ContourCacheError: If the contours of some videos are missing.
-        ValueError: If neither names a place, or an extension does not start with a dot.
-        RuntimeError: On access, if the pipeline fails; it names the video.
+        ValueError: If neither names a place, an extension does not start with a dot, or
+            ``decode_timeout`` is not positive.
+        BrokenSampleError: On access, if ten videos in a row are broken; in evaluation, if one is.
     """
 
     def __init__(
@@ -100,11 +104,3 @@ class VideoFolderDataset(VideoDataset):
                 f'{", ".join(self.extensions)}; other endings can be given as extensions'
             )
         return [dict(filename=join_path(folder, name), label=-1) for name in names]
-
-    def prepare_data(self, idx: int) -> dict:
-        """Run the pipeline on video ``idx``; decoders do not say which file they failed on."""
-        try:
-            return super().prepare_data(idx)
-        except Exception as error:
-            filename = self.get_data_info(idx)['filename']
-            raise RuntimeError(f'the pipeline failed on {filename!r}: {error}') from error

@@ -138,10 +138,13 @@ def test_missing_paths_are_named(tmp_path):
         VideoFolderDataset(data_root=str(tmp_path), extensions='mp4')
 
 
-def test_broken_video_is_named(red_video):
+def test_broken_video_is_replaced_or_named(red_video):
     shutil.copy(red_video / 'video.avi', red_video / 'whole.avi')
     (red_video / 'broken.avi').write_bytes(b'no video')
     dataset = VideoFolderDataset(data_root=str(red_video), pipeline=PIPELINE)
+    assert dataset[0]['inputs'].shape == (1, 3, 16, 224, 224)
+    assert dataset[0]['data_samples'].replaced[0][0] == f'{red_video}/broken.avi'
+    assert 'replaced' not in dataset[1]['data_samples']
+    dataset.test_mode = True
     with pytest.raises(RuntimeError, match=f"pipeline failed on '{red_video}/broken.avi'"):
         dataset[0]
-    assert dataset[1]['inputs'].shape == (1, 3, 16, 224, 224)
