@@ -5,6 +5,8 @@ when ``bimm_mm`` is imported; it imports no OpenMMLab package but mmengine.
 :func:`init_cpu_launcher` is called by whoever starts a distributed Runner, as ``tools/train.py``.
 """
 
+import argparse
+import functools
 import importlib.abc
 import importlib.machinery
 import inspect
@@ -15,7 +17,8 @@ import subprocess
 import sys
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 import mmengine
@@ -26,6 +29,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import digit_version
 from torch.distributed.fsdp import FullyShardedDataParallel
 
@@ -62,6 +66,7 @@ def apply() -> None:
     provide_mmaction_drn()
     disable_broken_multimodal()
     allow_checkpoint_classes()
+    refuse_code_in_checkpoints()
     order_fsdp_optimizer_state()
 
 
@@ -185,12 +190,12 @@ def disable_broken_multimodal() -> None:
 
 
 def _loads(value: object) -> bool:
-    """Whether ``torch.load`` with its default arguments reads back what ``torch.save`` wrote."""
+    """Whether ``torch.load(weights_only=True)`` reads back what ``torch.save`` wrote."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
     buffer.seek(0)
     try:
-        torch.load(buffer)
+        torch.load(buffer, weights_only=True)
     except Exception:
         return False
     return True
@@ -210,8 +215,12 @@ def allow_checkpoint_classes() -> None:
     ``HistoryBuffer`` and the NumPy arrays and scalars in it. They hold numbers and run no code, so
     they are added to torch's list. The buffer also names its statistics by ``getattr``, which is
     allowed for these alone. ``weights_only`` stays on, since a checkpoint may come from anybody.
+
+    So are the options of a command line (``argparse.Namespace``), which the official checkpoints
+    of MAE and VideoMAE hold: a list of names and values.
     """
-    if _loads([HistoryBuffer([1.0], [1]), np.float64(1), np.float32(1), np.int64(1)]):
+    harmless = [HistoryBuffer([1.0], [1]), np.float64(1), np.float32(1), np.int64(1)]
+    if _loads([*harmless, argparse.Namespace(lr=1.0)]):
         return
     reconstruct, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
     # NumPy 2 moved these two from numpy.core to numpy._core; a checkpoint has the writer's name.
@@ -224,6 +233,7 @@ def allow_checkpoint_classes() -> None:
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
+            argparse.Namespace,
             (_statistics_method, 'builtins.getattr'),
             np.ndarray,
             np.dtype,
@@ -231,6 +241,53 @@ def allow_checkpoint_classes() -> None:
             *functions,
         ]
     )
+
+
+# mmengine 0.10.7 ----------------------------------------------------------------------------------
+
+# asked by every torch.load, since torch 2.0 and 2.6
+FORCE_WEIGHTS_ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+FORCE_NO_WEIGHTS_ONLY = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Within it, no ``torch.load`` runs code, whatever its caller passes or leaves out."""
+    before = {
+        name: os.environ.pop(name, None) for name in (FORCE_WEIGHTS_ONLY, FORCE_NO_WEIGHTS_ONLY)
+    }
+    os.environ[FORCE_WEIGHTS_ONLY] = '1'
+    try:
+        yield
+    finally:
+        del os.environ[FORCE_WEIGHTS_ONLY]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
+def refuse_code_in_checkpoints() -> None:
+    """Let mmengine 0.10.7 load nothing that could run code, wherever a checkpoint comes from.
+
+    It leaves ``weights_only`` to torch, whose default is off before torch 2.6; and what comes over
+    http(s) goes through ``torch.hub``, which switches it off in every release. All its loading
+    (``load_from``, ``resume``, ``init_cfg``) passes ``CheckpointLoader.load_checkpoint``.
+    """
+    load = CheckpointLoader.load_checkpoint.__func__
+    if getattr(load, 'refuses_code', False):
+        return
+
+    @functools.wraps(load)
+    def load_checkpoint(cls, filename, map_location=None, logger='current'):
+        try:
+            with _weights_only():
+                return load(cls, filename, map_location, logger)
+        except pickle.UnpicklingError as error:
+            raise pickle.UnpicklingError(
+                f'checkpoint {filename} was not loaded: it is broken, or holds objects other than '
+                f'tensors and numbers, which could run code when they are read ({error})'
+            ) from error
+
+    load_checkpoint.refuses_code = True
+    CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
 
 
 # mmengine 0.10.7 with torch >= 2.1 ----------------------------------------------------------------

@@ -4,11 +4,16 @@ Imports are tried in processes of their own, with packages made up for the purpo
 tests say the same whatever is installed.
 """
 
+import argparse
+import functools
+import http.server
 import os
+import pickle
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +26,7 @@ from mmengine._strategy.fsdp import FSDPStrategy
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OptimWrapper
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch.distributed import HashStore
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
@@ -218,16 +224,52 @@ def test_getattr_in_a_checkpoint_reaches_nothing_but_statistics(tmp_path):
         torch.load(tmp_path / 'bad.pth')
 
 
-def test_nothing_is_allowed_where_checkpoints_load_anyway():
-    code = """
-        import torch
-        from bimm_mm import compat
-        torch.serialization.clear_safe_globals()
-        compat.allow_checkpoint_classes()
-        print(torch.serialization.get_safe_globals())
-    """
-    result = python(code, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1')
-    assert result.stdout.strip() == '[]', result.stderr
+class Folder:
+    """Makes a folder when it is read."""
+
+    def __reduce__(self):
+        return os.mkdir, ('ran',)
+
+
+@pytest.fixture
+def bad(tmp_path, monkeypatch):
+    """A checkpoint that would make the folder 'ran'; the working directory."""
+    monkeypatch.chdir(tmp_path)
+    torch.save(dict(state_dict={}, evil=Folder()), 'bad.pth')
+    torch.save(dict(state_dict={}, args=argparse.Namespace(lr=1.0)), 'good.pth')
+    return tmp_path
+
+
+# as torch before 2.6 does by itself
+@pytest.mark.parametrize('default', ['', '1'])
+def test_mmengine_runs_no_code_whatever_the_default_of_torch(bad, monkeypatch, default):
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', default)
+    compat.allow_checkpoint_classes()
+    compat.refuse_code_in_checkpoints()
+    with pytest.raises(pickle.UnpicklingError, match='bad.pth was not loaded: .*could run code'):
+        CheckpointLoader.load_checkpoint('bad.pth')
+    assert not (bad / 'ran').exists()
+    assert CheckpointLoader.load_checkpoint('good.pth')['args'].lr == 1
+    assert os.environ['TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'] == default
+    assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
+    if default:  # the test tests something
+        with pytest.warns(UserWarning, match='forcing weights_only=False'):
+            torch.load('bad.pth')
+        assert (bad / 'ran').exists()
+
+
+def test_mmengine_runs_no_code_from_the_network(bad, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(bad / 'cache'))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(bad))
+    compat.refuse_code_in_checkpoints()
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f'http://127.0.0.1:{server.server_port}'
+        with pytest.raises(pickle.UnpicklingError, match='bad.pth was not loaded'):
+            CheckpointLoader.load_checkpoint(f'{url}/bad.pth')
+        assert 'state_dict' in CheckpointLoader.load_checkpoint(f'{url}/good.pth')
+        server.shutdown()
+    assert not (bad / 'ran').exists()
 
 
 # Launchers without an accelerator ---------------------------------------------------------------
