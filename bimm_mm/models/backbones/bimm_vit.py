@@ -53,6 +53,8 @@ class BimmViT(BaseModule):
             'featmap' (B, C, H', W') or (B, C, T', H', W'); 'raw' (B, 1 + L, C), class token
             first. Inputs are padded to whole patches for 'featmap', and must consist of whole
             patches for the others.
+        norm_after_mean (bool): whether 'avg_featmap' takes the mean before the norm, as encoders do
+            that MAE or VideoMAE finetuned, instead of the mean of normalised tokens.
         out_indices (Sequence[int] | str, optional): blocks, counted from 0 and negative from
             the end, whose outputs are returned; 'stages' for the last block of each stage. The
             last block by default. Each has a LayerNorm of its own, ``norm{index}``.
@@ -91,6 +93,7 @@ class BimmViT(BaseModule):
         with_cls_token: bool = True,
         drop_path_rate: float = 0.0,
         out_type: str = 'cls_token',
+        norm_after_mean: bool = False,
         out_indices: Sequence[int] | str | None = None,
         window_size: int = 0,
         global_blocks: Sequence[int] = (),
@@ -115,6 +118,9 @@ class BimmViT(BaseModule):
             raise ValueError(f"out_type='{out_type}' must be one of {', '.join(OUT_TYPES)}")
         if out_type == 'cls_token' and not with_cls_token:
             raise ValueError("out_type='cls_token' needs with_cls_token=True")
+        if norm_after_mean and out_type != 'avg_featmap':
+            raise ValueError(f"norm_after_mean needs out_type='avg_featmap', not '{out_type}'")
+        self.norm_after_mean = norm_after_mean
         if not -1 <= frozen_stages <= self.num_stages:
             raise ValueError(f'frozen_stages={frozen_stages} must be -1 to {self.num_stages}')
         if not 0 <= drop_path_rate < 1:
@@ -203,7 +209,12 @@ class BimmViT(BaseModule):
             else:
                 x = block(x, grid)
             if index in self.out_indices:
-                outputs.append(self._shape_output(getattr(self, f'norm{index}')(x), grid))
+                norm = getattr(self, f'norm{index}')
+                outputs.append(
+                    norm(self._shape_output(x, grid))
+                    if self.norm_after_mean
+                    else self._shape_output(norm(x), grid)
+                )
         return tuple(outputs)
 
     def embed(
