@@ -45,6 +45,9 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
         raise ValueError(f'{path} holds a {type(checkpoint).__name__}, and no state_dict')
     if not isinstance(checkpoint.get('state_dict'), dict):
         checkpoint = dict(state_dict=checkpoint)
+    state = checkpoint['state_dict']
+    if state and all(str(key).startswith('module.') for key in state):  # of a strategy with DDP
+        checkpoint['state_dict'] = cut(state, 'module.')
     return checkpoint
 
 
@@ -136,30 +139,55 @@ def export_branch(source: str | os.PathLike, target: str | os.PathLike, branch: 
         ValueError: it is no pretraining checkpoint, or lacks the branch.
         OSError: ``target`` cannot be written.
     """
-    checkpoint = read_checkpoint(source)
-    encoders = {name: cut(checkpoint['state_dict'], f'{name}.backbone.') for name in BRANCHES}
-    there = [name for name in BRANCHES if encoders[name]]
-    if not there:
-        keys = ', '.join(list(checkpoint['state_dict'])[:3])
-        raise ValueError(
-            f'{source} is no pretraining checkpoint: it has no keys that start with '
-            f'{" or ".join(f"{name}.backbone." for name in BRANCHES)} (its first are: {keys})'
-        )
-    if branch not in there:
-        raise ValueError(f"branch='{branch}': {source} has only {' and '.join(there)}")
-    meta = checkpoint.get('meta') or {}
-    known = {key: meta[key] for key in ('epoch', 'iter') if key in meta}
-    meta = dict(
-        bimm_mm_version=__version__,
-        stage='joint' if len(there) == 2 else there[0],
-        branch=branch,
-        source=Path(source).name,
-        **known,
-    )
+    encoder, meta = read_branch(source, branch)
     # clones: a view would take the storage that it is part of along
-    state = {key: value.clone() for key, value in encoders[branch].items()}
+    state = {key: value.clone() for key, value in encoder.items()}
+    meta = dict(meta, bimm_mm_version=__version__, branch=branch, source=Path(source).name)
     save_whole(dict(meta=meta, state_dict=state), target)
     return len(state)
+
+
+def read_branch(
+    source: str | os.PathLike, branch: str, alone: bool = False
+) -> tuple[dict[str, Tensor], dict]:
+    """The encoder of one branch of a pretraining checkpoint, and what is known about it.
+
+    Args:
+        source: the checkpoint.
+        branch: 'dorsal' or 'ventral'.
+        alone: whether a finetuned model or an encoder alone will do.
+
+    Returns:
+        tuple: the weights, with :class:`BimmViT`'s keys; and ``stage``, ``epoch``, ``iter`` and
+        ``backbones``, the config of the encoder by branch, as far as the checkpoint knows them.
+
+    Raises:
+        FileNotFoundError: there is no ``source``.
+        ValueError: it is no such checkpoint, or lacks the branch.
+    """
+    checkpoint = read_checkpoint(source)
+    state, meta = checkpoint['state_dict'], checkpoint.get('meta') or {}
+    known = {key: meta[key] for key in ('stage', 'epoch', 'iter') if key in meta}
+    if branch in (meta.get('backbones') or {}):
+        known['backbones'] = {branch: meta['backbones'][branch]}
+    there = [name for name in BRANCHES if any(k.startswith(f'{name}.backbone.') for k in state)]
+    if branch in there:
+        known['stage'] = 'joint' if len(there) == 2 else branch
+        return cut(state, f'{branch}.backbone.'), known
+    if there:
+        raise ValueError(f"branch='{branch}': {source} has only {' and '.join(there)}")
+    projection = 'patch_embed.projection.weight'
+    prefix = next((p for p in ('backbone.', '') if p + projection in state), None)
+    if alone and prefix is not None:
+        own = 'dorsal' if state[prefix + projection].dim() == 5 else 'ventral'
+        if branch != own:
+            raise ValueError(f"branch='{branch}': {source} has only a {own} encoder")
+        return cut(state, prefix), known
+    keys = ', '.join(list(state)[:3])
+    raise ValueError(
+        f'{source} is no pretraining checkpoint: it has no keys that start with '
+        f'{" or ".join(f"{name}.backbone." for name in BRANCHES)} (its first are: {keys})'
+    )
 
 
 def cut(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
