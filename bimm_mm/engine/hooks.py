@@ -1,7 +1,5 @@
 """Hooks that watch pretraining."""
 
-import math
-
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
@@ -57,36 +55,6 @@ class GradientNormHook(Hook):
 
 
 @HOOKS.register_module()
-class FiniteLossHook(Hook):
-    """Stop the run when a loss is NaN or infinite, before that state is saved."""
-
-    priority = 'VERY_HIGH'  # before the checkpoint hook
-
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
-    ) -> None:
-        """Check every loss of the iteration.
-
-        Raises:
-            FloatingPointError: names the loss, its value, the iteration and the last checkpoint.
-        """
-        losses = {
-            name: torch.as_tensor(value).item()
-            for name, value in (outputs or {}).items()
-            if 'loss' in name
-        }
-        bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
-        if bad:
-            last = runner.message_hub.get_info('last_ckpt') if _has_checkpoint(runner) else None
-            raise FloatingPointError(
-                f'iteration {runner.iter + 1}: '
-                + ', '.join(f'{name} is {value}' for name, value in bad.items())
-                + f'. Last checkpoint: {last or "none"}. A lower learning rate, gradient clipping '
-                '(optim_wrapper.clip_grad) or bfloat16 instead of float16 may help.'
-            )
-
-
-@HOOKS.register_module()
 class ExplainedVarianceHook(Hook):
     """Say when a stage explains nothing of its target.
 
@@ -123,7 +91,3 @@ class ExplainedVarianceHook(Hook):
                     logger='current',
                     level=30,
                 )
-
-
-def _has_checkpoint(runner: Runner) -> bool:
-    return 'last_ckpt' in runner.message_hub.runtime_info

@@ -4,7 +4,12 @@ default_scope = 'mmengine'
 
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, ignore_last=False),
-    checkpoint=dict(type='CheckpointHook', interval=20, max_keep_ckpts=3),
+    # each is complete or not there; for an interval in iterations add by_epoch=False
+    checkpoint=dict(type='WholeCheckpointHook', interval=5, max_keep_ckpts=3),
+    # killed and resumed, a run is the same as one that was not: docs/reliability.md
+    exact_resume=dict(type='ExactResumeHook'),
+    # SIGTERM and SIGUSR1 write a checkpoint and end the run with exit code 75
+    stop=dict(type='StopOnSignalHook'),
 )
 custom_hooks = [
     dict(type='GradientNormHook', interval=50),

@@ -1,0 +1,139 @@
+"""Randomness that depends on what is drawn, not on what was drawn before.
+
+Samples are seeded by their place in the sequence, iterations by their number. No state of a
+generator needs to be saved, and it does not matter which worker process makes a sample, or how many
+were made in advance. Source: our choice.
+"""
+
+import random
+from collections.abc import Iterator, Sized
+from itertools import islice
+
+import numpy as np
+import torch
+from mmengine.dataset import InfiniteSampler
+from torch.utils.data import DataLoader, Dataset
+
+SAMPLE, ITERATION = 0, 1  # two streams of seeds that have nothing in common
+REMEMBERED = 1000  # batches; more than any loader makes in advance
+
+
+def derive_seed(*key: int) -> int:
+    """A seed of 64 bits from non-negative integers; any other key gives an unrelated one."""
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch, those of all devices included."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+class NumberedBatches:
+    """A batch sampler that starts anywhere and sends each index with a seed of its own.
+
+    Batches that are skipped are not decoded, only their indices are drawn.
+
+    Args:
+        batches (Sized): a batch sampler, of lists of indices.
+        seed (int): of the run, 0 or more, the same in all processes.
+        rank (int): of this process; each draws other augmentations.
+
+    Attributes:
+        epoch (int): the pass over the data; set before each.
+        start (tuple[int, int]): (epoch, batches of it to leave out).
+        iteration (int): of the run, for which the next batch is.
+        sampler: that of ``batches``, whose ``set_epoch`` mmengine calls.
+    """
+
+    def __init__(self, batches: Sized, seed: int, rank: int) -> None:
+        self.batches = batches
+        self.sampler = getattr(batches, 'sampler', None)
+        self.seed, self.rank = seed, rank
+        self.epoch = 0
+        self.start = (0, 0)
+        self.iteration = 0
+        self._indices: dict[int, list[int]] = {}
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch."""
+        return self.batches.batch_size
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        """Lists of (index, seed)."""
+        epoch, skipped = self.epoch, 0
+        if self.start[0] == epoch:
+            skipped = self.start[1]
+        if isinstance(self.sampler, InfiniteSampler):  # it goes on where it was; start it anew
+            sampler = self.sampler
+            InfiniteSampler.__init__(sampler, sampler.dataset, sampler.shuffle, sampler.seed)
+        for number, indices in enumerate(islice(self.batches, skipped, None), start=skipped):
+            self._indices[self.iteration] = list(indices)
+            self._indices.pop(self.iteration - REMEMBERED, None)
+            self.iteration += 1
+            place = number * self.batch_size
+            yield [
+                (index, derive_seed(SAMPLE, self.seed, self.rank, epoch, place + offset))
+                for offset, index in enumerate(indices)
+            ]
+
+    def indices_of(self, iteration: int) -> list[int]:
+        """The samples of the batch of one of the last iterations of the run."""
+        return self._indices.get(iteration, [])
+
+
+class SeededDataset(Dataset):
+    """A dataset whose samples depend on a seed that comes with the index, and on nothing else.
+
+    All other attributes are those of the dataset.
+
+    Args:
+        dataset (Dataset): its ``__getitem__`` takes an index.
+    """
+
+    __getitems__ = None  # torch would pass a whole batch to the dataset's, past the seeds
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getattr__(self, name: str) -> object:
+        if name == 'dataset':  # not there yet, while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, draw: tuple[int, int]) -> object:
+        """Sample ``index`` for (index, seed)."""
+        index, seed = draw
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.default_generator.manual_seed(seed)  # a worker makes its samples on the CPU
+        return self.dataset[index]
+
+
+def number_batches(loader: DataLoader, seed: int, rank: int) -> DataLoader:
+    """The same loader, with seeded samples and numbered batches as its ``batch_sampler``.
+
+    Raises:
+        TypeError: it has no batch sampler, as one of an iterable dataset.
+    """
+    if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
+        raise TypeError(
+            f'train_dataloader ({type(loader).__name__} of {type(loader.dataset).__name__}) has no '
+            'batch sampler, so a run cannot be resumed exactly; use a dataset with a length, and '
+            'batch_size, or take ExactResumeHook out (default_hooks.exact_resume=None)'
+        )
+    same = ('num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn')
+    same += ('multiprocessing_context', 'generator', 'prefetch_factor', 'persistent_workers')
+    return DataLoader(
+        SeededDataset(loader.dataset),
+        batch_sampler=NumberedBatches(loader.batch_sampler, seed, rank),
+        **{name: getattr(loader, name) for name in same},
+    )

@@ -1,0 +1,109 @@
+"""A run that is told to go writes a checkpoint first."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from .checkpoint_hook import WholeCheckpointHook
+
+EXIT_STOPPED = 75  # sysexits.h: a temporary failure, try again; no other end of a run has it
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+@HOOKS.register_module()
+class StopOnSignalHook(Hook):
+    """On SIGTERM or SIGUSR1, finish the iteration, write a checkpoint, and exit with code 75.
+
+    These are what schedulers send before they take a machine. The handler only takes a note; all
+    processes agree after each iteration, so one that was told is enough. A second signal changes
+    nothing. A validation is finished first. The same command with ``--resume`` goes on.
+
+    Schedulers send the signals to all processes. Those that load data take them from the process
+    that started them only, which still needs its batch.
+
+    Needs :class:`WholeCheckpointHook` as the checkpoint hook.
+    """
+
+    priority = 'LOWEST'  # the iteration's own checkpoint comes first
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._before: dict = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Listen to the signals."""
+        checkpoint_hook(runner)
+        for loop in (runner.train_loop, runner.val_loop):
+            if loop is not None:
+                loader = loop.dataloader
+                loader.worker_init_fn = partial(_obey_parent, loader.worker_init_fn)
+        if threading.current_thread() is threading.main_thread():  # Python allows it only there
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+
+    def after_train(self, runner: Runner) -> None:
+        """Stop listening."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
+    ) -> None:
+        """Save and exit if any process was told to."""
+        self._stop_if_told(runner, runner.iter + 1)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """As after an iteration of training."""
+        if self._before:
+            self._stop_if_told(runner, runner.iter)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.received = signal.Signals(number)
+
+    def _stop_if_told(self, runner: Runner, iteration: int) -> None:
+        told = torch.tensor(self.received or 0)
+        all_reduce(told, 'max')
+        if not told:
+            return
+        path = checkpoint_hook(runner).save_now(runner, iteration)
+        runner.logger.warning(
+            f'Stopped by {signal.Signals(int(told)).name} after iteration {iteration}. '
+            f'Checkpoint: {path}. The same command with --resume goes on from there.'
+        )
+        raise SystemExit(EXIT_STOPPED)
+
+
+def checkpoint_hook(runner: Runner) -> WholeCheckpointHook:
+    """The run's hook that can save at any moment.
+
+    Raises:
+        TypeError: the config has another checkpoint hook, or none.
+    """
+    for hook in runner.hooks:
+        if isinstance(hook, WholeCheckpointHook):
+            return hook
+    raise TypeError(
+        "StopOnSignalHook needs default_hooks.checkpoint.type='WholeCheckpointHook', to save "
+        'between two regular checkpoints'
+    )
+
+
+def _obey_parent(init: Callable | None, worker: int) -> None:
+    """Start a process that loads data: it ends when its parent says so, and for nobody else."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+    if init is not None:
+        init(worker)
+
+
+def _wait_for_parent() -> None:
+    while signal.sigwaitinfo(SIGNALS).si_pid != os.getppid():
+        pass  # the scheduler's; the parent has it, too, and still needs its batch
+    os._exit(0)

@@ -1,0 +1,150 @@
+"""Writing files whole or not at all, and saying plainly why it failed."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+# A file that is being written; what a killed process leaves behind has this ending, too.
+UNFINISHED = '.tmp'
+
+# What people ask when a file cannot be written, by the error's number.
+REASONS = {
+    errno.ENOSPC: 'the disk is full',
+    errno.EDQUOT: 'the quota is used up',
+    errno.EROFS: 'the file system is read-only',
+    errno.EACCES: 'no permission',
+    errno.EPERM: 'no permission',
+    errno.ENOENT: 'the folder does not exist',
+    errno.ENOTDIR: 'a part of the path is no folder',
+    errno.EIO: 'the device or the network file system fails',
+    errno.ESTALE: 'the network file system was lost',
+    errno.ENOTCONN: 'the network file system was lost',
+    errno.EHOSTDOWN: 'the network file system was lost',
+    errno.ETIMEDOUT: 'the network file system does not answer',
+}
+
+
+class WriteError(OSError):
+    """A file could not be written; the message says which and why. What was there is unharmed."""
+
+
+def explain(error: Exception, path: str | os.PathLike) -> WriteError:
+    """The error to raise where ``error`` came up while ``path`` was written.
+
+    Args:
+        error: an OSError, or the RuntimeError that ``torch.save`` makes of one.
+        path: the file or folder.
+    """
+    number = getattr(error, 'errno', None)
+    if number is None and _free_bytes(path) == 0:
+        number = errno.ENOSPC  # torch does not pass the number on
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    known = REASONS.get(number)
+    detail = getattr(error, 'strerror', None) or (lines or [type(error).__name__])[0]
+    return WriteError(f'cannot write {path}: {f"{known} ({detail})" if known else detail}')
+
+
+def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file next to ``path``; when it lies on the disk, it takes the name ``path``.
+
+    Args:
+        path: the file; one that is there is replaced.
+        write: writes the content into the open file that it is given.
+
+    Raises:
+        WriteError: the folder is missing, may not be written to, or the disk is full; ``path`` is
+            as it was before.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f'.{path.name}.', suffix=UNFINISHED, delete=False
+        ) as file:
+            temporary = file.name
+            write(file)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)  # as any other new file, not as a private one
+        finish(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise explain(error, path) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text file whole or not at all; raises as :func:`write_whole`."""
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def finish(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Give a file or folder that is completely written its name, after it reached the disk.
+
+    Raises:
+        OSError: it could not be flushed or renamed.
+    """
+    temporary, path = Path(temporary), Path(path)
+    is_folder = temporary.is_dir()
+    for file in sorted(temporary.rglob('*')) if is_folder else [temporary]:
+        _sync(file)
+    if is_folder and path.is_dir():  # a folder takes the place of an empty one only
+        shutil.rmtree(path)
+    os.replace(temporary, path)
+    _sync(path.parent)
+
+
+def remove_unfinished(folder: str | os.PathLike) -> list[str]:
+    """Remove what processes that were killed while they wrote have left in a folder.
+
+    Returns:
+        list[str]: the names of what was removed.
+    """
+    left = sorted(Path(folder).glob(f'.*{UNFINISHED}'))
+    for path in left:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return [path.name for path in left]
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Create a folder where needed, and write a small file into it.
+
+    Raises:
+        WriteError: that is not possible.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix='.', suffix=UNFINISHED) as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise explain(error, folder) from error
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or the list of a folder's files is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot do it for folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def _free_bytes(path: str | os.PathLike) -> int | None:
+    try:
+        return shutil.disk_usage(Path(path).parent).free
+    except OSError:
+        return None
