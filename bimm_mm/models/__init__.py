@@ -1,4 +1,4 @@
-from .backbones import BimmViT
+from .backbones import BimmViT, MaskedEncoder, MmpretrainEncoder
 from .masking import RandomMasking, TubeMasking
 from .necks import (
     LayerNorm2d,
@@ -19,6 +19,7 @@ from .targets import (
     ContourTarget,
     EdgeContourTarget,
     GaborTarget,
+    GeneratorTarget,
     MotionTarget,
     PixelTarget,
     SamContourTarget,
@@ -34,8 +35,11 @@ __all__ = [
     'DualBranchPretrainer',
     'EdgeContourTarget',
     'GaborTarget',
+    'GeneratorTarget',
     'LayerNorm2d',
     'LinearDecoder',
+    'MaskedEncoder',
+    'MmpretrainEncoder',
     'MotionTarget',
     'MultiStageDecoder',
     'PixelTarget',

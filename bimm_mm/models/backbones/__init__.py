@@ -1,3 +1,4 @@
+from .adapters import MaskedEncoder, MmpretrainEncoder
 from .bimm_vit import BimmViT
 
-__all__ = ['BimmViT']
+__all__ = ['BimmViT', 'MaskedEncoder', 'MmpretrainEncoder']

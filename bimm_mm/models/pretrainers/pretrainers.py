@@ -226,6 +226,10 @@ class DualBranchPretrainer(MaskedPretrainer):
                 f"share='{share}' must be one of {', '.join(numbers)}, or a number of blocks from "
                 f'0 to {ventral.depth}'
             )
+        if number and not (hasattr(ventral, 'blocks') and hasattr(dorsal, 'blocks')):
+            raise ValueError(
+                f"share='{share}' needs BimmViT in both branches; set share='none' for others"
+            )
         for index in range(number):
             shapes = [
                 [tuple(p.shape) for p in backbone.blocks[index].parameters()]

@@ -1,5 +1,6 @@
 from .base import BaseTarget
 from .contour import CachedContourTarget, ContourTarget, EdgeContourTarget
+from .foreign import GeneratorTarget
 from .gabor import GaborTarget
 from .motion import MotionTarget
 from .pixel import PixelTarget
@@ -11,6 +12,7 @@ __all__ = [
     'ContourTarget',
     'EdgeContourTarget',
     'GaborTarget',
+    'GeneratorTarget',
     'MotionTarget',
     'PixelTarget',
     'SamContourTarget',
