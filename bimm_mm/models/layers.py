@@ -131,12 +131,28 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.proj = nn.Linear(embed_dims, embed_dims)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, L, C) to (B, L, C). ``mask`` (B, 1, 1, L) is True where a token may be looked at."""
+    def forward(self, x: Tensor, mask: Tensor | None = None, last: int | None = None) -> Tensor:
+        """(B, L, C) to (B, L, C).
+
+        Args:
+            x (Tensor): (B, L, C) tokens.
+            mask (Tensor, optional): (B, 1, 1, L), True where a token may be looked at.
+            last (int, optional): only so many tokens at the end look at the others, and are
+                returned: (B, last, C).
+        """
         batch, length, channels = x.shape
-        qkv = self.qkv(x).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(*qkv.unbind(), attn_mask=mask)
-        return self.proj(x.transpose(1, 2).reshape(batch, length, channels))
+        if last is None:
+            query, key, value = self.qkv(x).view(batch, length, 3, self.num_heads, -1).unbind(2)
+        else:
+            weights, biases = self.qkv.weight, self.qkv.bias
+            query = F.linear(x[:, -last:], weights[:channels], biases[:channels])
+            query = query.view(batch, last, self.num_heads, -1)
+            rest = F.linear(x, weights[channels:], biases[channels:])
+            key, value = rest.view(batch, length, 2, self.num_heads, -1).unbind(2)
+        x = F.scaled_dot_product_attention(
+            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask
+        )
+        return self.proj(x.transpose(1, 2).flatten(2))
 
 
 class TransformerBlock(nn.Module):
@@ -177,9 +193,21 @@ class TransformerBlock(nn.Module):
         )
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
-    def forward(self, x: Tensor, grid: tuple[int, int, int] | None = None) -> Tensor:
-        """(B, L, C) to (B, L, C). ``grid`` is needed only where attention is windowed."""
-        x = x + self.drop_path(self.attend(self.norm1(x), grid))
+    def forward(
+        self, x: Tensor, grid: tuple[int, int, int] | None = None, last: int | None = None
+    ) -> Tensor:
+        """(B, L, C) to (B, L, C).
+
+        Args:
+            x (Tensor): (B, L, C) tokens, class token first.
+            grid (tuple[int, int, int], optional): (T', H', W'), needed where attention is windowed.
+            last (int, optional): only so many tokens at the end are wanted, (B, last, C); attention
+                must be global. They are the same as without it.
+        """
+        if last is None:
+            x = x + self.drop_path(self.attend(self.norm1(x), grid))
+        else:
+            x = x[:, -last:] + self.drop_path(self.attn(self.norm1(x), last=last))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
     def attend(self, x: Tensor, grid: tuple[int, int, int] | None) -> Tensor:

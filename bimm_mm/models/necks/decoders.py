@@ -132,6 +132,7 @@ class TransformerDecoder(StageDecoder):
         x = self.embed(x)
         cls, x = x[:, : -ids_keep.shape[1]], x[:, -ids_keep.shape[1] :]
         x = torch.cat([cls, x + positions[ids_keep], self.mask_token + positions[ids_mask]], dim=1)
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x[:, -ids_mask.shape[1] :]))
+        masked = ids_mask.shape[1]
+        for index, block in enumerate(self.blocks, 1):  # visible tokens are not needed at the end
+            x = block(x, last=masked if index == len(self.blocks) else None)
+        return self.head(self.norm(x[:, -masked:]))

@@ -1,6 +1,6 @@
 """What prediction targets have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from mmengine.model import BaseModule
@@ -68,6 +68,13 @@ class BaseTarget(BaseModule):
     def luminance(self, x: Tensor) -> Tensor:
         """(B, 3, T, H, W) normalised RGB to (B, T, H, W) luminance in [0, 1]."""
         return (x * self.luminance_weight).sum(dim=1) + self.luminance_bias
+
+    @staticmethod
+    def by_frames(function: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
+        """Apply a function of frames (N, 1, H, W), on a CPU to as many as its cache holds."""
+        if frames.device.type != 'cpu':
+            return function(frames)
+        return torch.cat([function(few) for few in frames.split(8)])
 
     def take(self, x: Tensor, ids: Tensor | None) -> Tensor:
         """The patches of (B, C, T, H, W) with the indices ``ids`` (B, M)."""

@@ -76,7 +76,7 @@ class EdgeContourTarget(ContourTarget):
 
     def compute(self, x: Tensor, ids: Tensor | None) -> Tensor:
         """Values in [0, 1], in the order frame, row, column."""
-        edges = self.contours(self.luminance(x).flatten(0, 1)[:, None])
+        edges = self.by_frames(self.contours, self.luminance(x).flatten(0, 1)[:, None])
         return self.take(edges.view(len(x), 1, *x.shape[2:]), ids)
 
     def contours(self, image: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
@@ -35,9 +36,8 @@ class PixelTarget(BaseTarget):
         patches = self.take(x, ids)
         if self.normalize == 'none':
             return patches
-        mean, deviation = self.statistics(patches)
-        parts = patches.unflatten(2, (mean.shape[2], -1))
-        return ((parts - mean) / deviation).flatten(2)
+        _, centred, deviation = self.statistics(patches)
+        return (centred / deviation).flatten(2)
 
     def restore(self, prediction: Tensor, x: Tensor, ids: Tensor) -> Tensor:
         """Undo the normalisation with the statistics of the true patches, for pictures.
@@ -52,11 +52,22 @@ class PixelTarget(BaseTarget):
         """
         if self.normalize == 'none':
             return prediction
-        mean, deviation = self.statistics(self.take(x, ids))
+        mean, _, deviation = self.statistics(self.take(x, ids))
         return (prediction.unflatten(2, (mean.shape[2], -1)) * deviation + mean).flatten(2)
 
-    def statistics(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation, (B, M, 1, 1), or (B, M, 3, 1) for each channel."""
+    def statistics(self, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, values without it, and deviation, of each patch or of each channel of it.
+
+        Args:
+            patches (Tensor): (B, M, 3 * n).
+
+        Returns:
+            tuple: (B, M, 1, 1), (B, M, 1, 3 * n), (B, M, 1, 1); with ``normalize='channel'``
+            (B, M, 3, 1), (B, M, 3, n), (B, M, 3, 1).
+        """
         parts = patches.unflatten(2, (3 if self.normalize == 'channel' else 1, -1))
         mean = parts.mean(dim=-1, keepdim=True)
-        return mean, (parts.var(dim=-1, keepdim=True) + self.eps).sqrt()
+        centred = parts - mean
+        # torch.var would take several times as long on a CPU
+        norm = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)
+        return mean, centred, (norm.square() / (parts.shape[-1] - 1) + self.eps).sqrt()
