@@ -1,3 +1,5 @@
+from .animation import animate_reconstruction, save_animation
+from .inputs import read_clip, read_image
 from .pictures import BranchPicture, StagePicture, picture_branch
 from .reconstruction import draw_reconstruction, save_figure
 from .views import VIEWS, TargetView
@@ -7,7 +9,11 @@ __all__ = [
     'BranchPicture',
     'StagePicture',
     'TargetView',
+    'animate_reconstruction',
     'draw_reconstruction',
     'picture_branch',
+    'read_clip',
+    'read_image',
+    'save_animation',
     'save_figure',
 ]

@@ -6,28 +6,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
-from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 
 from ..models import Branch
 from ..models.pretrainers.branch import Reconstruction
-from .pictures import BranchPicture, StagePicture, picture_branch
-from .views import HIDDEN, GaborView
+from .canvas import OUTLINE, Canvas, draw_scale, outline
+from .pictures import BranchPicture, picture_branch
+from .views import HIDDEN
 
 # the areas by which the stages of a branch with three stages are called (paper)
 AREAS = dict(ventral=('V1', 'V2', 'V4'), dorsal=('V1', 'V2', 'MT'))
 MAX_FRAMES = 4
 
 # lengths in pixels, at the resolution at which the figure is made
-DPI = 160
 CELL = 224  # about; images are enlarged by a whole number
 MARGIN, LABEL, GAP, SCALE = 28, 118, 6, 150
 TITLE, HEADING, STAGE, FOOT = 58, 34, 66, 60
 MIN_WIDTH = 500  # of a branch, for its captions
-OUTLINE = '#00c8ff'
 
 
 def draw_reconstruction(
@@ -158,40 +154,19 @@ class _Block:
         )
         return f'{kind}, {1 - visible.mean():.0%} of {visible[0].size} {token} masked'
 
-    def stage_title(self, index: int, what: str) -> str:
-        """The area, or the number of the stage, and what it predicts."""
-        backbone, stage = self.branch.backbone, self.branch.neck.stages[index]
-        areas = AREAS.get(self.name, ()) if backbone.num_stages == 3 else ()
-        area = areas[stage] if areas else f'Stage {stage + 1}'
-        return f'{area} (block {backbone.stage_ends[stage]}): {what}'
 
-
-class _Canvas:
-    """A figure in pixels, counted from the top left."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.width, self.height = width, height
-        self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor='white')
-        FigureCanvasAgg(self.figure)
-
-    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
-        corner = (x / self.width, 1 - (y + height) / self.height)
-        return self.figure.add_axes((*corner, width / self.width, height / self.height))
-
-    def swatch(self, x: float, y: float, facecolor: str, edgecolor: str) -> None:
-        axes = self.axes(x, y - 9, 18, 18)
-        axes.set(xticks=[], yticks=[], facecolor=facecolor)
-        axes.spines[:].set(color=edgecolor, linewidth=1.5)
-
-    def text(self, x: float, y: float, text: str, **style) -> None:
-        style = dict(va='center', ha='left', fontsize=8) | style
-        self.figure.text(x / self.width, 1 - y / self.height, text, **style)
+def stage_title(branch: Branch, name: str, index: int, what: str) -> str:
+    """The area, or the number of the stage, that a decoder of a branch reads, and its target."""
+    backbone, stage = branch.backbone, branch.neck.stages[index]
+    areas = AREAS.get(name, ()) if backbone.num_stages == 3 else ()
+    area = areas[stage] if areas else f'Stage {stage + 1}'
+    return f'{area} (block {backbone.stage_ends[stage]}): {what}'
 
 
 def _draw(blocks: list[_Block], composite: bool, title: str | None) -> Figure:
     top = MARGIN + (50 if title else 0)
     width = MARGIN + sum(block.width + MARGIN for block in blocks)
-    canvas = _Canvas(width, top + max(block.height for block in blocks) + FOOT + MARGIN // 2)
+    canvas = Canvas(width, top + max(block.height for block in blocks) + FOOT + MARGIN // 2)
     if title:
         canvas.text(MARGIN, MARGIN + 12, title, fontsize=12, weight='bold')
     x = MARGIN
@@ -210,7 +185,7 @@ def _draw(blocks: list[_Block], composite: bool, title: str | None) -> Figure:
     return canvas.figure
 
 
-def _draw_block(canvas: _Canvas, block: _Block, left: int, top: int, composite: bool) -> None:
+def _draw_block(canvas: Canvas, block: _Block, left: int, top: int, composite: bool) -> None:
     picture, step = block.picture, block.cell[0] + GAP
     canvas.text(left, top + 14, f'{block.name.capitalize()} branch', fontsize=11, weight='bold')
     canvas.text(left, top + 42, block.subtitle(), fontsize=7.5, color='0.35')
@@ -222,11 +197,11 @@ def _draw_block(canvas: _Canvas, block: _Block, left: int, top: int, composite: 
     _draw_row(canvas, block, left, y + step, 'masked', picture.masked, picture.visible)
     y += 2 * step
     for index, stage in enumerate(picture.stages.values()):
-        name = block.stage_title(index, stage.view.title)
+        name = stage_title(block.branch, block.name, index, stage.view.title)
         canvas.text(left, y + 24, name, fontsize=9, weight='bold')
         canvas.text(left, y + 48, stage.view.note, fontsize=7, color='0.35')
         y += STAGE
-        _draw_scale(canvas, stage, left + block.right + 10, y, 2 * step - GAP)
+        draw_scale(canvas, stage, left + block.right + 10, y, 2 * step - GAP)
         _draw_row(canvas, block, left, y, 'target', stage.target)
         outlined = ~stage.predicted if composite else None
         _draw_row(canvas, block, left, y + step, 'prediction', stage.prediction, outlined)
@@ -234,7 +209,7 @@ def _draw_block(canvas: _Canvas, block: _Block, left: int, top: int, composite: 
 
 
 def _draw_row(
-    canvas: _Canvas,
+    canvas: Canvas,
     block: _Block,
     left: int,
     y: int,
@@ -255,47 +230,3 @@ def _draw_row(
         if outlined is not None:
             tokens = outlined[sample, frame * outlined.shape[1] // length]
             axes.add_collection(LineCollection(outline(tokens), colors=OUTLINE, linewidths=0.9))
-
-
-def outline(tokens: np.ndarray) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """The border between chosen tokens, (H', W') bool, and others: lines ((x, y), (x, y))."""
-    around = np.pad(tokens, 1).astype(np.int8)
-    across = np.argwhere(np.diff(around, axis=0)[:, 1:-1])
-    down = np.argwhere(np.diff(around, axis=1)[1:-1])
-    lines = [((x, y), (x + 1, y)) for y, x in across.tolist()]
-    return lines + [((x, y), (x, y + 1)) for y, x in down.tolist()]
-
-
-def _draw_scale(canvas: _Canvas, stage: StagePicture, x: int, y: int, height: int) -> None:
-    """How colours are read, to the right of a stage."""
-    view = stage.view
-    if isinstance(view, GaborView):
-        _draw_orientations(canvas, x, y)
-        y, height = y + 110, height - 110
-    elif not view.unit:
-        return
-    bar = canvas.axes(x, y, 16, height)
-    bar.imshow(
-        np.linspace(1, 0, 256)[:, None],
-        cmap=view.color_map or 'gray',
-        extent=(0, 1, 0, stage.limit),
-        aspect='auto',
-    )
-    bar.yaxis.tick_right()
-    bar.set_xticks([])
-    bar.locator_params(axis='y', nbins=4)
-    bar.tick_params(labelsize=7, length=2, pad=2)
-    bar.yaxis.set_label_position('right')
-    bar.set_ylabel(view.unit, fontsize=7)
-
-
-def _draw_orientations(canvas: _Canvas, x: int, y: int, side: int = 90) -> None:
-    """A fan of lines in the colours of their orientation."""
-    axes = canvas.axes(x, y, side, side)
-    axes.set(xlim=(-1, 1), ylim=(1, -1), facecolor='black', xticks=[], yticks=[])
-    count = 8
-    for index in range(count):
-        angle = np.pi * index / count + np.pi / 2  # a line is normal to its filter's wave vector
-        color = hsv_to_rgb((index / count, 1, 1))
-        dx, dy = 0.85 * np.cos(angle), 0.85 * np.sin(angle)
-        axes.plot([-dx, dx], [-dy, dy], color=color, linewidth=1.8, solid_capstyle='round')

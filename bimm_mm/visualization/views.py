@@ -12,7 +12,14 @@ import torch
 from matplotlib.colors import hsv_to_rgb
 from torch import Tensor
 
-from ..models import BaseTarget, ContourTarget, GaborTarget, MotionTarget, PixelTarget
+from ..models import (
+    BaseTarget,
+    ContourTarget,
+    EdgeContourTarget,
+    GaborTarget,
+    MotionTarget,
+    PixelTarget,
+)
 
 HIDDEN = 0.55  # the grey of patches of which nothing is shown
 
@@ -120,6 +127,8 @@ class ContourView(TargetView):
         super().__init__(*args)
         self.title = 'contours'
         self.note = 'white: a full contour'
+        if isinstance(self.target, EdgeContourTarget):
+            self.note += '; edges, found online'
 
     def maps(self, values: Tensor, x: Tensor) -> Tensor:
         """(B, 1, T, H, W)."""

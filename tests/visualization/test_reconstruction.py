@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 import bimm_mm  # noqa: F401
 from bimm_mm.datasets import MovingShapesDataset
 from bimm_mm.visualization import draw_reconstruction, picture_branch, save_figure
-from bimm_mm.visualization.reconstruction import outline
+from bimm_mm.visualization.canvas import outline
 from bimm_mm.visualization.views import HIDDEN
 
 

@@ -13,14 +13,13 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner
 from torch import nn
-from torch.utils.data import DataLoader
 
 import bimm_mm  # noqa: F401
 from bimm_mm.engine.config_check import ConfigError
 from bimm_mm.engine.knn import encode, knn_accuracy
 from bimm_mm.engine.launch import add_config_options, fail, read_config
+from bimm_mm.engine.probe import labelled_loaders
 from bimm_mm.models.checkpoints import load_encoder
 
 
@@ -75,25 +74,6 @@ def build_encoder(cfg: Config, branch: str) -> tuple[nn.Module, nn.Module]:
     return MODELS.build(backbone), preprocessor
 
 
-def build_loaders(cfg: Config) -> list[DataLoader]:
-    """The loaders of training and test samples, neither with augmentation.
-
-    Raises:
-        ConfigError: the config has no labelled data.
-    """
-    if 'probe_train' in cfg and 'probe_test' in cfg:
-        return [Runner.build_dataloader(cfg[key]) for key in ('probe_train', 'probe_test')]
-    if not cfg.get('val_dataloader'):
-        raise ConfigError(
-            f'{cfg.filename} has no labelled data: neither val_dataloader, nor probe_train and '
-            'probe_test'
-        )
-    train = copy.deepcopy(cfg.val_dataloader)
-    for key in ('data_root', 'ann_file', 'data_prefix'):
-        train.dataset[key] = cfg.train_dataloader.dataset[key]
-    return [Runner.build_dataloader(loader) for loader in (train, cfg.val_dataloader)]
-
-
 def main() -> None:
     """Encode both sets, and print the accuracy."""
     args = parse_args()
@@ -107,7 +87,7 @@ def main() -> None:
         device = get_device()
         encoder, preprocessor = encoder.to(device), preprocessor.to(device)
         train, test = (
-            encode(encoder, preprocessor, loader, args.label) for loader in build_loaders(cfg)
+            encode(encoder, preprocessor, loader, args.label) for loader in labelled_loaders(cfg)
         )
         score = knn_accuracy(train, test, args.k, args.temperature)
     except (ValueError, OSError) as error:  # ConfigError is a ValueError

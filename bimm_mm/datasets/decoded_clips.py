@@ -1,0 +1,94 @@
+"""A few videos, decoded once and held in memory: for trials on a handful of clips."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.registry import DATASETS
+from mmengine.structures import BaseDataElement
+from torch.utils.data import Dataset
+
+from .verify import VIDEOS
+
+
+@DATASETS.register_module()
+class DecodedClipsDataset(Dataset):
+    """Random clips of the videos of a folder, which are decoded once by OpenCV, made small.
+
+    Sample ``index`` is of video ``index`` modulo their number; where in the video, and which crop
+    of it, is random. Needs no mmaction2. Not for more videos than fit into memory. Source: our
+    choice.
+
+    Args:
+        data_root (str): the folder.
+        length (int): samples that count as one epoch.
+        size (int): side of the square crop in pixels.
+        short_side (int): of the frames it is cut from, in pixels; at least ``size``.
+        num_frames (int): T.
+        frame_interval (int): from one frame to the next. Shorter videos repeat their last frame.
+        max_frames (int): frames of each video to keep, from its start.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no video in it.
+        ValueError: a video cannot be decoded, or ``short_side`` is less than ``size``.
+
+    Each sample is a dict of ``inputs``, (3, T, size, size) RGB uint8, and ``data_samples`` with
+    ``video``, the number of the video.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        length: int,
+        size: int = 64,
+        short_side: int = 72,
+        num_frames: int = 8,
+        frame_interval: int = 2,
+        max_frames: int = 300,
+    ) -> None:
+        if short_side < size:
+            raise ValueError(f'short_side={short_side} must be at least size={size}')
+        folder = Path(data_root)
+        paths = sorted(p for p in folder.glob('*') if p.suffix.lower() in VIDEOS)
+        if not paths:
+            raise FileNotFoundError(f'data_root={data_root!r} is no folder with videos')
+        self.length, self.size = length, size
+        self.steps = np.arange(num_frames) * frame_interval
+        self.videos: Sequence[np.ndarray] = [_decode(p, short_side, max_frames) for p in paths]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict:
+        """A random clip."""
+        number = index % len(self.videos)
+        video = self.videos[number]
+        length, height, width = video.shape[:3]
+
+        def draw(high: int) -> int:
+            return int(torch.randint(max(high, 0) + 1, ()))
+
+        frames = np.minimum(draw(length - 1 - self.steps[-1]) + self.steps, length - 1)
+        top, left = draw(height - self.size), draw(width - self.size)
+        clip = video[frames, top : top + self.size, left : left + self.size]
+        clip = np.ascontiguousarray(clip.transpose(3, 0, 1, 2))
+        return dict(inputs=torch.from_numpy(clip), data_samples=BaseDataElement(video=number))
+
+
+def _decode(path: Path, short_side: int, max_frames: int) -> np.ndarray:
+    """(frames, H, W, 3) RGB, uint8."""
+    video = cv2.VideoCapture(str(path))
+    frames = []
+    while len(frames) < max_frames:
+        there, frame = video.read()
+        if not there:
+            break
+        factor = short_side / min(frame.shape[:2])
+        size = [max(round(side * factor), short_side) for side in frame.shape[1::-1]]
+        frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+    if not frames:
+        raise ValueError(f'{path} cannot be decoded')
+    return np.stack(frames)

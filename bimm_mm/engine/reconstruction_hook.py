@@ -1,0 +1,79 @@
+"""Pictures of what a model reconstructs, while it trains."""
+
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch.distributed.fsdp import FullyShardedDataParallel
+
+
+@HOOKS.register_module()
+class ReconstructionHook(Hook):
+    """Draw the same samples with the same masks again and again, as the training goes on.
+
+    The samples are those of the first batch. The picture goes to the runner's visualizer, as
+    ``reconstruction``: with ``LocalVisBackend`` into ``vis_data/vis_image`` of the work dir, with
+    ``TensorboardVisBackend`` into TensorBoard. It is that of
+    :func:`bimm_mm.visualization.draw_reconstruction`. Source: our choice.
+
+    Args:
+        interval (int): iterations between two pictures; the last iteration has one, too.
+        samples (int): how many samples of the batch.
+        seed (int): of the masks, and of the frame that an image branch gets.
+        composite (bool): whether predictions are completed with the target where there are none.
+    """
+
+    priority = 'LOW'
+
+    def __init__(
+        self, interval: int = 5000, samples: int = 1, seed: int = 0, composite: bool = True
+    ) -> None:
+        if interval < 1 or samples < 1:
+            raise ValueError(f'interval={interval} and samples={samples} must be at least 1')
+        self.interval = interval
+        self.samples = samples
+        self.seed = seed
+        self.composite = composite
+        self._inputs: list | torch.Tensor | None = None
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
+    ) -> None:
+        """Draw when it is time."""
+        if self._inputs is None:
+            self._inputs = [x.clone() for x in data_batch['inputs'][: self.samples]]
+        done = runner.iter + 1
+        if done % self.interval and done != runner.max_iters:
+            return
+        # parameters are gathered by all processes together where they are sharded
+        sharded = isinstance(runner.model, FullyShardedDataParallel)
+        if sharded or is_main_process():
+            image = self.draw(runner, sharded)
+            if is_main_process():
+                runner.visualizer.add_image('reconstruction', image, step=done)
+
+    @torch.no_grad()
+    def draw(self, runner: Runner, sharded: bool) -> np.ndarray:
+        """The picture, (H, W, 3) RGB uint8. Random numbers of the training are left as they are."""
+        # drawing needs matplotlib, a run without this hook does not
+        from ..visualization import draw_reconstruction
+
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        inputs = model.data_preprocessor(dict(inputs=self._inputs))['inputs']
+        devices = [inputs.device] if inputs.is_cuda else []
+        training = runner.model.training
+        runner.model.eval()
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(self.seed)
+            results = (runner.model if sharded else model)(inputs, mode='predict')
+        runner.model.train(training)
+        count = min(self.samples, len(inputs))
+        title = f'iteration {runner.iter + 1}'
+        figure = draw_reconstruction(
+            model, results, samples=range(count), composite=self.composite, title=title
+        )
+        figure.canvas.draw()
+        return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()

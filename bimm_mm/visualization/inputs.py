@@ -1,0 +1,74 @@
+"""Videos and images for pictures: decoded by OpenCV, as large as the model needs them."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def read_clip(
+    path: str | Path, num_frames: int, interval: int, size: tuple[int, int], start: int | None
+) -> Tensor:
+    """Some frames of a video, the short side resized and the centre cropped.
+
+    Args:
+        path (str | Path): the video.
+        num_frames (int): T.
+        interval (int): from one frame to the next, at least 1.
+        size (tuple[int, int]): H and W.
+        start (int, optional): the first frame. By default the clip is in the middle.
+
+    Returns:
+        Tensor: (3, T, H, W) RGB, uint8. Where the video ends early, the last frame is repeated.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be decoded, or ends before ``start``.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'no such file: {path}')
+    video = cv2.VideoCapture(str(path))
+    length = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    needed = (num_frames - 1) * interval + 1
+    start = max((length - needed) // 2, 0) if start is None else start
+    wanted = {start + index * interval for index in range(num_frames)}
+    frames: list[np.ndarray] = []
+    count = 0
+    while len(frames) < num_frames and video.grab():
+        if count in wanted:
+            frames.append(cv2.cvtColor(video.retrieve()[1], cv2.COLOR_BGR2RGB))
+        count += 1
+    video.release()
+    if not frames:
+        reason = f'it ends after frame {count - 1}, start={start}' if count else 'is it a video?'
+        raise ValueError(f'no frame of {path} could be decoded: {reason}')
+    frames += [frames[-1]] * (num_frames - len(frames))
+    return torch.from_numpy(np.stack([_fit(frame, size) for frame in frames], axis=1)).contiguous()
+
+
+def read_image(path: str | Path, size: tuple[int, int]) -> Tensor:
+    """An image, the short side resized and the centre cropped: (3, H, W) RGB, uint8.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be decoded.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'no such file: {path}')
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f'{path} could not be decoded: is it an image?')
+    return torch.from_numpy(_fit(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), size))
+
+
+def _fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(h, w, 3) to (3, H, W)."""
+    factor = max(size[0] / image.shape[0], size[1] / image.shape[1])
+    height, width = (max(round(factor * image.shape[i]), size[i]) for i in (0, 1))
+    way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    image = cv2.resize(image, (width, height), interpolation=way)
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    crop = image[top : top + size[0], left : left + size[1]]
+    return np.ascontiguousarray(crop.transpose(2, 0, 1))

@@ -1,0 +1,174 @@
+"""Show what a pretrained model reconstructs: originals, masks, targets and predictions.
+
+For each video, NAME.png shows some frames of every stage of every branch, NAME.gif all of them::
+
+    python tools/visualization/reconstruct.py CONFIG CHECKPOINT video.mp4 --out-dir pictures
+
+Images work where there is a ventral branch. Without any file, samples of the config's own training
+data are shown. Where the config reads contours from a cache, the picture shows edges as the target,
+as the cache knows only the training videos.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+
+import bimm_mm  # noqa: F401
+from bimm_mm.datasets.verify import VIDEOS
+from bimm_mm.engine.config_check import ConfigError
+from bimm_mm.engine.launch import add_config_options, fail, merge_config
+from bimm_mm.models import ContourTarget, EdgeContourTarget
+from bimm_mm.models.checkpoints import check_fit, forget_initialisation, read_checkpoint
+from bimm_mm.models.pretrainers.pretrainers import MaskedPretrainer
+from bimm_mm.visualization import (
+    animate_reconstruction,
+    draw_reconstruction,
+    read_clip,
+    read_image,
+    save_animation,
+    save_figure,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='of pretraining')
+    parser.add_argument('checkpoint', help='that this config trained, with its decoders')
+    parser.add_argument('files', nargs='*', metavar='VIDEO', help='videos, or images')
+    parser.add_argument('--out-dir', type=Path, default='work_dirs/reconstructions')
+    parser.add_argument(
+        '--interval', type=int, help="frames from one to the next; default: the config's"
+    )
+    parser.add_argument('--start', type=int, help='first frame; default: the clip is in the middle')
+    parser.add_argument('--samples', type=int, default=4, help='without files; default: 4')
+    parser.add_argument('--seed', type=int, default=0, help='of the masks; default: 0')
+    parser.add_argument('--no-gif', action='store_true', help='pictures only')
+    parser.add_argument(
+        '--predictions-alone',
+        action='store_true',
+        help='leave patches grey that were not predicted, instead of showing the target there',
+    )
+    add_config_options(parser, 'train_dataloader.dataset.data_root=/path/to/videos')
+    args = parser.parse_intermixed_args()  # files may follow options
+    for name, low in (('interval', 1), ('start', 0), ('samples', 1)):
+        value = getattr(args, name)
+        if value is not None and value < low:
+            parser.error(f'--{name} {value} must be at least {low}')
+    return args
+
+
+def load_model(cfg: Config, checkpoint: str) -> MaskedPretrainer:
+    """The pretrainer of a config with the weights of a checkpoint.
+
+    Raises:
+        ConfigError: the config is not one of pretraining.
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: it has no decoders, or does not fit.
+    """
+    forget_initialisation(cfg.model)
+    model = MODELS.build(cfg.model)
+    if not isinstance(model, MaskedPretrainer):
+        raise ConfigError(f'{cfg.filename} is no config of pretraining: its model has no decoders')
+    state = read_checkpoint(checkpoint)['state_dict']
+    missing = [
+        name for name in model.branches if not any(k.startswith(f'{name}.neck.') for k in state)
+    ]
+    if missing:
+        raise ValueError(
+            f'{checkpoint} holds no decoders of the {" and the ".join(missing)} branch, and '
+            'without them nothing can be reconstructed: random ones would draw noise. An exported '
+            'encoder and a finetuned model have none. Give the checkpoint that pretraining wrote.'
+        )
+    check_fit(model, state, checkpoint)
+    model.load_state_dict(state, strict=False)
+    for branch in model.branches.values():
+        for index, target in enumerate(branch.targets):
+            if isinstance(target, ContourTarget) and not isinstance(target, EdgeContourTarget):
+                mean, std = (getattr(model.data_preprocessor, k).tolist() for k in ('mean', 'std'))
+                branch.targets[index] = EdgeContourTarget(
+                    patch_size=target.patch_size, mean=mean, std=std
+                )
+    return model.eval().to(get_device())
+
+
+def interval_of(cfg: Config) -> int:
+    """Frames from one to the next in the config's own clips; 1 where it does not say."""
+    pipeline = cfg.train_dataloader.dataset.get('pipeline') or []
+    return next((t.frame_interval for t in pipeline if 'frame_interval' in t), 1)
+
+
+def read_input(model: MaskedPretrainer, path: str, interval: int, start: int | None) -> tuple:
+    """A file as (1, 3, T, H, W) or (1, 3, H, W), and the branches that can take it.
+
+    Raises:
+        ValueError: no branch can.
+    """
+    videos = {name: branch for name, branch in model.branches.items() if branch.is_video}
+    images = [name for name in model.branches if name not in videos]
+    is_video = path.lower().endswith(VIDEOS)
+    if not is_video and not images:
+        raise ValueError(f'{path} is an image, or has no ending of a video; the model needs videos')
+    backbone = next(iter((videos or model.branches).values())).backbone
+    length, *size = (n * p for n, p in zip(backbone.grid_size, backbone.patch_size, strict=True))
+    if is_video:
+        pixels = read_clip(path, length, interval, tuple(size), start)
+        return (pixels if videos else pixels[:, 0])[None], list(model.branches)
+    return read_image(path, tuple(size))[None], images
+
+
+def read_files(model: MaskedPretrainer, cfg: Config, args: argparse.Namespace) -> Iterator[tuple]:
+    """Name, pixels and branches of each file."""
+    interval = args.interval or interval_of(cfg)
+    for path in args.files:
+        yield path, *read_input(model, path, interval, args.start)
+
+
+def read_samples(model: MaskedPretrainer, cfg: Config, args: argparse.Namespace) -> Iterator[tuple]:
+    """The same of the first samples of the training data."""
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    for index in range(min(args.samples, len(dataset))):
+        pixels = pseudo_collate([dataset[index]])['inputs']
+        yield f'sample_{index}', pixels, list(model.branches)
+
+
+def main() -> None:
+    """Draw a picture and an animation of each file."""
+    args = parse_args()
+    try:
+        cfg = merge_config(args.config, args.cfg_options)
+        init_default_scope(cfg.get('default_scope') or 'mmengine')
+        model = load_model(cfg, args.checkpoint)
+        everything = read_files(model, cfg, args) if args.files else read_samples(model, cfg, args)
+        for name, pixels, branches in everything:
+            inputs = model.data_preprocessor(dict(inputs=pixels))['inputs'][:1, :3]
+            torch.manual_seed(args.seed)
+            with torch.no_grad():
+                parts = (
+                    model.split_inputs(inputs)
+                    if len(branches) == len(model.branches)
+                    else dict.fromkeys(branches, inputs)
+                )
+                results = {key: model.branches[key](parts[key]) for key in branches}
+            title = f'{Path(name).name}: {Path(args.config).stem}, {Path(args.checkpoint).name}'
+            figure = draw_reconstruction(
+                model, results, composite=not args.predictions_alone, title=title
+            )
+            print(save_figure(figure, args.out_dir / f'{Path(name).stem}.png'))
+            if not args.no_gif and any(model.branches[key].is_video for key in branches):
+                frames = animate_reconstruction(model, results, title=title)
+                print(save_animation(frames, args.out_dir / f'{Path(name).stem}.gif'), flush=True)
+    except (ValueError, OSError) as error:  # ConfigError is a ValueError
+        fail(error)
+
+
+if __name__ == '__main__':
+    main()
