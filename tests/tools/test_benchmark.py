@@ -1,0 +1,111 @@
+"""The benchmark of pretraining steps: on small models, that its figures are of what they say."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+SHAPE = (3, 4, 32, 32)
+PATH = Path(__file__).parents[2] / 'tools/analysis_tools/benchmark.py'
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    spec = importlib.util.spec_from_file_location('benchmark', PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(
+        module, 'MODELS_TO_TIME', {'ours': (SHAPE, small_pretrainer), 'linear': (SHAPE, Linear)}
+    )
+    threads = torch.get_num_threads()
+    yield module
+    torch.set_num_threads(threads)
+
+
+def small_pretrainer():
+    return MODELS.build(
+        dict(
+            type='SingleBranchPretrainer',
+            dorsal=dict(
+                backbone=dict(
+                    type='BimmViT',
+                    arch=dict(embed_dims=24, depth=2, num_heads=3),
+                    img_size=32,
+                    patch_size=8,
+                    num_frames=4,
+                    stage_ends=(2,),
+                ),
+                masking=dict(type='TubeMasking', ratio=0.75),
+                neck=dict(
+                    type='MultiStageDecoder',
+                    decoders=[dict(type='TransformerDecoder', embed_dims=24, depth=1, num_heads=3)],
+                ),
+                targets=[dict(type='MotionTarget')],
+            ),
+        )
+    )
+
+
+class Linear(nn.Module):
+    """A matrix product whose cost is known."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(32, 16))
+
+    def step_loss(self, x):
+        return (x.flatten(0, 3) @ self.weight).mean()
+
+
+def test_models_take_turns_and_the_figures_are_written(benchmark, tmp_path, capsys):
+    file = tmp_path / 'result.json'
+    options = '--models ours linear --steps 2 --warmup 1 --no-memory --device cpu --threads 1'
+    benchmark.main([*options.split(), '--json', str(file)])
+    result = json.loads(file.read_text())
+    ours, linear = result['models']['ours'], result['models']['linear']
+    assert ours['ratio'] == 1
+    assert linear['ratio'] == pytest.approx(linear['seconds']['step'] / ours['seconds']['step'])
+    # one product forward, one backward, of 2 clips: the input needs no gradient
+    assert linear['flops'] == 2 * 2 * (2 * 3 * 4 * 32) * 32 * 16
+    assert linear['parameters'] == 32 * 16
+    seconds = ours['seconds']
+    assert 0 < seconds['targets'] < seconds['forward'] < seconds['step']
+    assert linear['seconds']['targets'] == 0
+    parts = sum(seconds[part] for part in ('forward', 'backward', 'optimizer'))
+    assert parts == pytest.approx(seconds['step'], rel=0.5)
+    assert ours['mfu'] == pytest.approx(
+        ours['flops'] / seconds['step'] / 1e12 / result['matmul_peak_tflops']
+    )
+    output = capsys.readouterr().out
+    assert '| ours | ' in output and '| linear | ' in output
+
+
+def test_attention_is_counted_as_the_matrix_products_that_it_is(benchmark):
+    attention = nn.functional.scaled_dot_product_attention
+
+    def products(q, k, v):
+        return (q @ k.transpose(2, 3)).softmax(dim=-1) @ v
+
+    counts = []
+    for function in (attention, products):
+        q, k, v = (torch.randn(2, 3, 20, 8, requires_grad=True) for _ in range(3))
+        counter = benchmark.FlopCounterMode(display=False, custom_mapping=benchmark.CPU_ATTENTION)
+        with counter:
+            result = function(q, k, v)
+        counts.append(counter.get_total_flops())
+        with counter:
+            result.sum().backward()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[2] == 2 * 2 * (2 * 3 * 20 * 20 * 8)
+    assert counts[1] == 5 / 4 * counts[3]  # the fused one computes the weights again
+
+
+def test_images_and_clips_are_not_compared(benchmark, monkeypatch, capsys):
+    monkeypatch.setitem(benchmark.MODELS_TO_TIME, 'image', ((3, 32, 32), small_pretrainer))
+    with pytest.raises(SystemExit):
+        benchmark.main(['--models', 'ours', 'image'])
+    assert 'all on clips, or all on images' in capsys.readouterr().err

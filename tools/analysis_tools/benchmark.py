@@ -1,0 +1,417 @@
+"""Time pretraining steps of this toolkit and of others, side by side in one run.
+
+Each model trains on the same random batch, and the steps take turns, so that whatever else the
+machine does falls on all of them alike. Examples::
+
+    python tools/analysis_tools/benchmark.py                       # clips, float32, CPU or GPU
+    python tools/analysis_tools/benchmark.py --precision bf16 --json step_bf16.json
+    python tools/analysis_tools/benchmark.py --models hf_mae mmpretrain_mae mae --batch-size 16
+
+The peers need ``pip install transformers==4.49.0`` (hf_*) and mmpretrain (mmpretrain_mae).
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import date
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
+
+import bimm_mm
+from bimm_mm.models import TubeMasking
+
+CONFIGS = Path(__file__).parents[2] / 'configs/bimm'
+aten = torch.ops.aten
+# torch's counter knows the attention kernels of GPUs only
+CPU_ATTENTION = {
+    aten._scaled_dot_product_flash_attention_for_cpu: (
+        lambda q, k, v, *args, **kwargs: sdpa_flop_count(q, k, v)
+    ),
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda grad, q, k, v, *args, **kwargs: sdpa_backward_flop_count(grad, q, k, v)
+    ),
+}
+
+
+def build_ours(config: str) -> nn.Module:
+    """A pretrainer of this toolkit from its config."""
+    return MODELS.build(Config.fromfile(CONFIGS / config).model)
+
+
+def build_hf_videomae() -> nn.Module:
+    """Hugging Face's VideoMAE, ViT-B with the decoder of 4 blocks of width 384."""
+    from transformers import VideoMAEConfig, VideoMAEForPreTraining
+
+    class Model(VideoMAEForPreTraining):
+        def step_loss(self, x: Tensor) -> Tensor:
+            batch = len(x)
+            _, masked = TubeMasking(0.9)(batch, (8, 14, 14), x.device)
+            mask = torch.zeros(batch, 1568, dtype=torch.bool, device=x.device)
+            return self(x.transpose(1, 2), mask.scatter_(1, masked, True)).loss
+
+    return Model(VideoMAEConfig())
+
+
+def build_hf_mae() -> nn.Module:
+    """Hugging Face's MAE, ViT-B with the decoder of 8 blocks of width 512."""
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    class Model(ViTMAEForPreTraining):
+        def step_loss(self, x: Tensor) -> Tensor:
+            return self(x).loss
+
+    return Model(ViTMAEConfig(norm_pix_loss=True))
+
+
+def build_mmpretrain_mae() -> nn.Module:
+    """mmpretrain's MAE, ViT-B with the decoder of 8 blocks of width 512."""
+    from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+
+    init_default_scope('mmpretrain')
+    import mmpretrain.models  # noqa: F401, registers
+
+    model = MMPRETRAIN_MODELS.build(
+        dict(
+            type='MAE',
+            data_preprocessor=None,
+            backbone=dict(type='MAEViT', arch='b', patch_size=16, mask_ratio=0.75),
+            neck=dict(
+                type='MAEPretrainDecoder',
+                patch_size=16,
+                in_chans=3,
+                embed_dim=768,
+                decoder_embed_dim=512,
+                decoder_depth=8,
+                decoder_num_heads=16,
+                mlp_ratio=4.0,
+            ),
+            head=dict(
+                type='MAEPretrainHead',
+                norm_pix=True,
+                patch_size=16,
+                loss=dict(type='PixelReconstructionLoss', criterion='L2'),
+            ),
+        )
+    )
+    model.init_weights()
+    init_default_scope('mmengine')
+    return model
+
+
+VIDEO, IMAGE = (3, 16, 224, 224), (3, 224, 224)
+MODELS_TO_TIME: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
+    'hf_videomae': (VIDEO, build_hf_videomae),
+    'videomae': (VIDEO, lambda: build_ours('_base_/videomae_vitb.py')),
+    'joint': (VIDEO, lambda: build_ours('joint_k400_vitb_edge.py')),
+    'hf_mae': (IMAGE, build_hf_mae),
+    'mmpretrain_mae': (IMAGE, build_mmpretrain_mae),
+    'mae': (IMAGE, lambda: build_ours('baselines/mae_in1k_vitb.py')),
+}
+# what the builders import
+PEER_MODULES = {
+    'hf_videomae': ('transformers.models.videomae.modeling_videomae',),
+    'hf_mae': ('transformers.models.vit_mae.modeling_vit_mae',),
+    'mmpretrain_mae': ('mmpretrain.models',),
+}
+
+
+class Contestant:
+    """A model, its optimizer, and the times of its steps.
+
+    Args:
+        name (str): one of ``MODELS_TO_TIME``.
+        args: of the command line.
+    """
+
+    def __init__(self, name: str, args: argparse.Namespace) -> None:
+        self.name = name
+        self.device = torch.device(args.device)
+        self.shape, build = MODELS_TO_TIME[name]
+        torch.manual_seed(0)
+        self.model = build().to(self.device).train()
+        if args.compile:
+            compile_blocks(self.model)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=1e-4, weight_decay=0.05, fused=True
+        )
+        self.autocast = args.precision != 'fp32'
+        self.dtype = dict(fp32=torch.float32, bf16=torch.bfloat16)[args.precision]
+        self.x = torch.randn(args.batch_size, *self.shape, device=self.device)
+        self.times: dict[str, list[float]] = defaultdict(list)
+        self.target_time = 0.0
+        for module in self.model.modules():
+            if isinstance(module, bimm_mm.models.targets.base.BaseTarget):
+                module.register_forward_pre_hook(lambda *_: self._clock(-1))
+                module.register_forward_hook(lambda *_: self._clock(+1))
+
+    def loss(self) -> Tensor:
+        """The loss of a batch, forward only."""
+        context = torch.autocast(self.device.type, self.dtype) if self.autocast else nullcontext()
+        with context:
+            if hasattr(self.model, 'step_loss'):
+                return self.model.step_loss(self.x)
+            if self.name == 'mmpretrain_mae':
+                losses = self.model(self.x, None, mode='loss')
+            else:
+                losses = self.model(self.x, mode='loss')
+            return sum(value for key, value in losses.items() if 'loss' in key)
+
+    def step(self) -> None:
+        """One step, its parts timed. The device is synchronised between the parts."""
+        self.target_time = 0.0
+        start = self.now()
+        loss = self.loss()
+        forward = self.now()
+        loss.backward()
+        backward = self.now()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        end = self.now()
+        self.times['step'].append(end - start)
+        self.times['forward'].append(forward - start)
+        self.times['targets'].append(self.target_time)
+        self.times['backward'].append(backward - forward)
+        self.times['optimizer'].append(end - backward)
+
+    def free_run(self, steps: int) -> float:
+        """Seconds per step of several steps with no synchronisation between them."""
+        start = self.now()
+        for _ in range(steps):
+            self.loss().backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        return (self.now() - start) / steps
+
+    def flops(self) -> int:
+        """Multiplications and additions of forward and backward, of all matrix products."""
+        counter = FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION)
+        with counter:
+            self.loss().backward()
+        self.optimizer.zero_grad(set_to_none=True)
+        return counter.get_total_flops()
+
+    def now(self) -> float:
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def _clock(self, sign: int) -> None:
+        self.target_time += sign * self.now()
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile each Transformer block of a model: ours by class, others' by the name 'Layer'."""
+    for module in list(model.modules()):
+        if type(module).__name__ in (
+            'TransformerBlock',
+            'VideoMAELayer',
+            'ViTMAELayer',
+            'TransformerEncoderLayer',
+        ):
+            module.compile()
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP per second of a large matrix product: the best of ten."""
+    size = 8192 if device.type == 'cuda' else 2048
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    best = float('inf')
+    for _ in range(10):
+        start = time.perf_counter()
+        a @ a
+        if device.type == 'cuda':
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def peak_memory(name: str, args: argparse.Namespace) -> int:
+    """Bytes at the peak of two steps: on a GPU what torch allocates, on a CPU the process's growth.
+
+    On a CPU the model trains in a process of its own.
+    """
+    if args.device == 'cpu':
+        command = [sys.executable, __file__, '--memory-of', name, '--precision', args.precision]
+        command += ['--batch-size', str(args.batch_size), '--threads', str(args.threads)]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return int(output.split()[-1])
+    contestant = Contestant(name, args)
+    torch.cuda.reset_peak_memory_stats()
+    for _ in range(2):
+        contestant.step()
+    return torch.cuda.max_memory_allocated()
+
+
+def measure_own_growth(name: str, args: argparse.Namespace) -> None:
+    """Print by how many bytes this process grows when a model takes two steps."""
+    for module in PEER_MODULES.get(name, ()):  # what is imported counts for nobody
+        import_module(module)
+    before = int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize()
+    contestant = Contestant(name, args)
+    for _ in range(2):
+        contestant.step()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+
+
+def run(names: list[str], args: argparse.Namespace) -> dict:
+    """Let the models take turns; medians, ratios to the first, FLOPs and memory of each."""
+    device = torch.device(args.device)
+    dtype = torch.float32 if args.precision == 'fp32' else torch.bfloat16
+    result = dict(
+        date=date.today().isoformat(),
+        machine=describe_machine(device),
+        torch=torch.__version__,
+        precision=args.precision,
+        batch_size=args.batch_size,
+        steps=args.steps,
+        compile=args.compile,
+        matmul_peak_tflops=matmul_peak(device, dtype) / 1e12,
+        models={},
+    )
+    memory = {} if args.no_memory else {name: peak_memory(name, args) for name in names}
+    contestants = [Contestant(name, args) for name in names]
+    for contestant in contestants:
+        for _ in range(args.warmup):
+            contestant.step()
+        contestant.times.clear()
+    for _ in range(args.steps):
+        for contestant in contestants:
+            contestant.step()
+    free = {contestant.name: [] for contestant in contestants}
+    if device.type == 'cuda':  # how fast it is when nothing waits for the device
+        for _ in range(args.steps):
+            for contestant in contestants:
+                free[contestant.name].append(contestant.free_run(4))
+    for contestant in contestants:
+        medians = {part: statistics.median(values) for part, values in contestant.times.items()}
+        if free[contestant.name]:
+            medians['step'] = statistics.median(free[contestant.name])
+        flops = contestant.flops()
+        result['models'][contestant.name] = dict(
+            seconds=medians,
+            flops=flops,
+            mfu=flops / medians['step'] / 1e12 / result['matmul_peak_tflops'],
+            peak_memory=memory.get(contestant.name),
+            parameters=sum(p.numel() for p in contestant.model.parameters() if p.requires_grad),
+        )
+    first = result['models'][names[0]]['seconds']['step']
+    for values in result['models'].values():
+        values['ratio'] = values['seconds']['step'] / first
+    return result
+
+
+def describe_machine(device: torch.device) -> str:
+    """The processor, and the GPU where it is used."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').exists() else []
+    names = [line.split(':')[1].strip() for line in lines if line.startswith('model name')]
+    return f'{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads'
+
+
+def table(result: dict) -> str:
+    """A result as a Markdown table."""
+    rows = [
+        '| model | step, s | ratio | forward | targets in it | backward | optimizer | TFLOP | MFU '
+        '| memory, GB |',
+        '|---|' + '---:|' * 9,
+    ]
+    for name, values in result['models'].items():
+        seconds = values['seconds']
+        memory = values['peak_memory']
+        cells = [
+            name,
+            f'{seconds["step"]:.3f}',
+            f'{values["ratio"]:.2f}',
+            f'{seconds["forward"]:.3f}',
+            f'{seconds["targets"]:.3f}' if seconds['targets'] else '',
+            f'{seconds["backward"]:.3f}',
+            f'{seconds["optimizer"]:.3f}',
+            f'{values["flops"] / 1e12:.2f}',
+            f'{100 * values["mfu"]:.0f} %',
+            '' if memory is None else f'{memory / 1e9:.2f}',
+        ]
+        rows.append('| ' + ' | '.join(cells) + ' |')
+    return '\n'.join(rows)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Read and check the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--models',
+        nargs='+',
+        default=['hf_videomae', 'videomae', 'joint'],
+        choices=MODELS_TO_TIME,
+        help='all on clips, or all on images; ratios are to the first',
+    )
+    parser.add_argument('--batch-size', type=int, default=2)
+    parser.add_argument('--precision', choices=('fp32', 'bf16'), default='fp32')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--steps', type=int, default=10, help='of each model, after the warm-up')
+    parser.add_argument('--warmup', type=int, default=2)
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads(), help='of a CPU')
+    parser.add_argument('--compile', action='store_true', help='torch.compile of the blocks')
+    parser.add_argument('--no-memory', action='store_true', help='do not measure memory')
+    parser.add_argument('--json', type=Path, help='file to write the figures to')
+    parser.add_argument('--memory-of', choices=MODELS_TO_TIME, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if len({MODELS_TO_TIME[name][0] for name in args.models}) > 1:
+        parser.error('--models must be all on clips, or all on images, to get the same batch')
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the benchmark; see the module's text."""
+    args = parse_args(argv)
+    torch.set_num_threads(args.threads)
+    init_default_scope('mmengine')
+    if args.memory_of:
+        measure_own_growth(args.memory_of, args)
+        return
+    result = run(args.models, args)
+    print(
+        f'{result["machine"]}, torch {result["torch"]}, {result["precision"]}, batch '
+        f'{result["batch_size"]}, medians of {result["steps"]} steps, {result["date"]}; matrix '
+        f'product: {result["matmul_peak_tflops"]:.2f} TFLOP/s\n'
+    )
+    print(table(result))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + '\n')
+
+
+def keep_heap() -> None:
+    """Start over with a C library that keeps freed memory, as CUDA's allocator does.
+
+    Otherwise pages go back and forth between process and kernel, up to a tenth of a step on a CPU,
+    at the expense of whichever model chance picks.
+    """
+    keep = dict(MALLOC_TRIM_THRESHOLD_=str(1 << 40), MALLOC_MMAP_THRESHOLD_=str(1 << 40))
+    if platform.libc_ver()[0] == 'glibc' and not keep.keys() <= os.environ.keys():
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | keep)
+
+
+if __name__ == '__main__':
+    keep_heap()
+    main()
