@@ -1,4 +1,6 @@
+from .broken_samples import BrokenSamplesHook
 from .checkpoint_hook import WholeCheckpointHook
+from .compile import CompileHook
 from .exact_resume import ExactResumeHook
 from .finite import FiniteLossHook
 from .fsdp import wrap_unshared_blocks
@@ -7,6 +9,8 @@ from .layer_decay import LayerDecayOptimWrapperConstructor
 from .stop import StopOnSignalHook
 
 __all__ = [
+    'BrokenSamplesHook',
+    'CompileHook',
     'ExactResumeHook',
     'ExplainedVarianceHook',
     'FiniteLossHook',

@@ -1,0 +1,47 @@
+"""CompileHook: the same outputs and names, and blocks that are captured as a whole."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from bimm_mm.engine.compile import CompileHook
+from bimm_mm.models import BimmViT
+
+
+def runner_of(model):
+    return SimpleNamespace(model=model, logger=logging.getLogger('test_compile'))
+
+
+def test_compiled_blocks_give_the_same_features_gradients_and_names():
+    torch.manual_seed(0)
+    model = BimmViT(
+        arch=dict(embed_dims=24, depth=3, num_heads=3), img_size=32, patch_size=8, out_type='raw'
+    )
+    x = torch.randn(2, 3, 32, 32)
+    keep = torch.tensor([[0, 3, 7], [1, 2, 15]])
+    names = list(model.state_dict())
+    plain = model(x, keep)[0]
+    plain.square().sum().backward()
+    gradient = model.blocks[0].attn.qkv.weight.grad.clone()
+    model.zero_grad()
+    captured = []
+
+    def count(graph, example_inputs):
+        captured.append(graph)
+        return graph.forward
+
+    CompileHook(backend=count).before_train(runner_of(model))
+    compiled = model(x, keep)[0]
+    compiled.square().sum().backward()
+    assert len(captured) == 1  # one for the three blocks
+    assert list(model.state_dict()) == names
+    torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model.blocks[0].attn.qkv.weight.grad, gradient, rtol=1e-5, atol=1e-4)
+
+
+def test_a_model_without_our_blocks_is_refused():
+    with pytest.raises(ValueError, match='no TransformerBlock'):
+        CompileHook().before_train(runner_of(nn.Linear(2, 2)))
