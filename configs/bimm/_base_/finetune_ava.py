@@ -85,7 +85,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
-        type='AVADataset',
+        type='AVAKeyframeDataset',
         ann_file=f'{annotations}/ava_train_v2.2.csv',
         exclude_file=f'{annotations}/ava_train_excluded_timestamps_v2.2.csv',
         label_file=label_file,

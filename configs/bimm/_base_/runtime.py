@@ -10,6 +10,8 @@ default_hooks = dict(
     exact_resume=dict(type='ExactResumeHook'),
     # SIGTERM and SIGUSR1 write a checkpoint and end the run with exit code 75
     stop=dict(type='StopOnSignalHook'),
+    # broken videos and images are replaced and reported; above this share, the run stops
+    broken_samples=dict(type='BrokenSamplesHook', max_share=0.01),
 )
 custom_hooks = [
     dict(type='GradientNormHook', interval=50),
