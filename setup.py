@@ -26,7 +26,7 @@ def version() -> str:
     return re.search(r"__version__ = '(.+)'", text).group(1)
 
 
-libraries = ('video', 'image', 'detection', 'segmentation', 'sam')
+libraries = ('video', 'image', 'detection', 'segmentation', 'sam', 'export')
 extras = {name: requirements(name) for name in (*libraries, 'dev')}
 extras['all'] = sorted({line for name in libraries for line in extras[name]})
 
