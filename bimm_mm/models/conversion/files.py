@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ...files import check_writable, write_text, write_whole
 from ...version import __version__
 from ..checkpoints import read_branch, read_checkpoint, save_whole
 from .exporting import Exported, describe, to_huggingface, to_timm
@@ -91,9 +92,10 @@ def export_folder(
         exported.config.get('bimm_mm', {}), version=__version__, branch=branch
     )
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     tensors = {key: value.detach().clone().contiguous() for key, value in exported.tensors.items()}
-    (folder / 'model.safetensors').write_bytes(save(tensors, metadata=dict(format='pt')))
+    content = save(tensors, metadata=dict(format='pt'))
+    write_whole(folder / 'model.safetensors', lambda file: file.write(content))
     _write_json(folder / 'config.json', exported.config)
     if exported.preprocessor:
         _write_json(folder / 'preprocessor_config.json', exported.preprocessor)
@@ -169,4 +171,4 @@ def _read_config(config: dict, source: str | os.PathLike) -> Settings:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2) + '\n')
+    write_text(path, json.dumps(content, indent=2) + '\n')
