@@ -14,6 +14,7 @@ UNFINISHED = '.tmp'
 # What people ask when a file cannot be written, by the error's number.
 REASONS = {
     errno.ENOSPC: 'the disk is full',
+    errno.EFBIG: 'the file is larger than allowed',
     errno.EDQUOT: 'the quota is used up',
     errno.EROFS: 'the file system is read-only',
     errno.EACCES: 'no permission',
@@ -39,13 +40,17 @@ def explain(error: Exception, path: str | os.PathLike) -> WriteError:
         error: an OSError, or the RuntimeError that ``torch.save`` makes of one.
         path: the file or folder.
     """
+    if isinstance(error, WriteError):
+        return error
+    if isinstance(error.__context__, OSError):  # what torch met before its own error
+        error = error.__context__
     number = getattr(error, 'errno', None)
-    if number is None and _free_bytes(path) == 0:
-        number = errno.ENOSPC  # torch does not pass the number on
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     known = REASONS.get(number)
     detail = getattr(error, 'strerror', None) or (lines or [type(error).__name__])[0]
-    return WriteError(f'cannot write {path}: {f"{known} ({detail})" if known else detail}')
+    result = WriteError(f'cannot write {path}: {f"{known} ({detail})" if known else detail}')
+    result.errno = number
+    return result
 
 
 def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
@@ -141,10 +146,3 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def _free_bytes(path: str | os.PathLike) -> int | None:
-    try:
-        return shutil.disk_usage(Path(path).parent).free
-    except OSError:
-        return None

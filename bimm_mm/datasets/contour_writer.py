@@ -4,12 +4,12 @@ import fcntl
 import json
 import os
 import struct
-import tempfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from ..files import explain, write_text
 from .contour_cache import (
     END,
     FORMAT,
@@ -55,11 +55,7 @@ def write_manifest(root: Path, kind: str, made_by: dict, **more) -> None:
             )
         return
     # several processes may do this at once: each writes all of it, and the last one stays
-    handle, temporary = tempfile.mkstemp(dir=root, prefix='.contours')
-    with os.fdopen(handle, 'w') as file:
-        file.write(json.dumps(manifest, sort_keys=True, indent=1) + '\n')
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
+    write_text(path, json.dumps(manifest, sort_keys=True, indent=1) + '\n')
 
 
 def _flat(node: dict, prefix: str = '') -> dict:
@@ -159,7 +155,4 @@ class ContourWriter:
 
 def no_space(path: Path, error: OSError) -> str:
     """The message for a disk that is full, or a folder that cannot be written."""
-    return (
-        f'cannot write to {path}: {error.strerror}. Make room and run {TOOL} again as before; it '
-        'goes on where it stopped'
-    )
+    return f'{explain(error, path)}; run {TOOL} again as before, it goes on where it stopped'

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -108,15 +107,6 @@ def list_files(folder: str | os.PathLike) -> list[tuple[str, str]]:
     if not found:
         raise FileNotFoundError(f'no videos or images in the folder {folder}')
     return [(name, name) for name in found]
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a file whole or not at all."""
-    path = Path(path)
-    with tempfile.NamedTemporaryFile('w', dir=path.parent, delete=False) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
 
 
 def report_of(names: Sequence[str], problems: Sequence[str | None]) -> str:

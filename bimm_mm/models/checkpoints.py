@@ -2,13 +2,13 @@
 
 import os
 import pickle
-import tempfile
 import zipfile
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ..files import write_whole
 from ..version import __version__
 
 BRANCHES = ('dorsal', 'ventral')
@@ -199,26 +199,10 @@ def save_whole(content: dict, path: str | os.PathLike) -> None:
     """``torch.save`` into a temporary file next to ``path``, which takes its name at the end.
 
     Raises:
-        OSError: the folder is missing, may not be written to, or the disk is full; ``path`` is as
-            it was before.
+        WriteError: the folder is missing, may not be written to, or the disk is full; ``path`` is
+            as it was before.
     """
-    path = Path(path)
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f'.{path.name}.', delete=False
-        ) as file:
-            temporary = file.name
-            torch.save(content, file)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # as any other new file, not as a private one
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise OSError(f'cannot write {path}: {_first_line(error)}') from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+    write_whole(path, lambda file: torch.save(content, file))
 
 
 def _first_line(error: Exception) -> str:
