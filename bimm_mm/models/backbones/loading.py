@@ -24,7 +24,8 @@ def fit_state_dict(encoder: nn.Module, state_dict: dict, prefix: str, *args) -> 
 
     Raises:
         ValueError: the checkpoint has no weights for the encoder, or is one of images where it
-            should be one of videos or the reverse, or of another width, depth or patch size.
+            should be one of videos or the reverse, or of another width, depth or patch size. The
+            number of attention heads cannot be seen.
     """
     state = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
     if any(key.endswith('flat_param') for key in state):
@@ -68,7 +69,10 @@ def encoders_in(checkpoint: str) -> str:
 def _problems(encoder: nn.Module, state: dict[str, Tensor]) -> list[str]:
     """Why the weights ``state`` are not this encoder's."""
     if not encoder.parameter_shapes.keys() & state.keys():
-        return ['it has no weights for it']
+        return [
+            "it has no weights for it (of another model's checkpoint, init_cfg with a prefix takes "
+            'the encoder)'
+        ]
     weight = state.get(PATCH_EMBEDDING)
     if weight is not None and weight.dim() != (5 if encoder.is_video else 4):
         own, other = ('video', 'image') if encoder.is_video else ('image', 'video')
