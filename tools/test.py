@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config
-from mmengine.model import is_model_wrapper
+from mmengine.config import Config, ConfigDict
+from mmengine.model import BaseTTAModel, is_model_wrapper
 
 from bimm_mm.compat import init_cpu_launcher
 from bimm_mm.engine.config_check import ConfigError, check_config
@@ -12,6 +12,7 @@ from bimm_mm.engine.launch import LAUNCHERS, add_config_options, build_runner, f
 from bimm_mm.models.checkpoints import check_fit, forget_initialisation, read_checkpoint
 
 NEEDED = ('test_dataloader', 'test_cfg', 'test_evaluator')
+NEEDED_FOR_TTA = ('tta_model', 'tta_pipeline')
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,6 +23,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='logs and metrics; default: work_dirs/<config name>')
     parser.add_argument(
         '--dump', metavar='OUT.pkl', help='write the predictions of all samples to this file'
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="average over the views of the config's tta_pipeline, e.g. scales and mirror images",
     )
     add_config_options(parser, 'test_dataloader.batch_size=4')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
@@ -38,10 +44,14 @@ def load_config(args: argparse.Namespace) -> Config:
         ConfigError: for whatever would fail later; the message lists every reason.
     """
     cfg = read_config(args.config, args.cfg_options, args.launcher, args.work_dir)
-    missing = [key for key in NEEDED if not cfg.get(key)]
+    needed = NEEDED + (NEEDED_FOR_TTA if args.tta else ())
+    missing = [key for key in needed if not cfg.get(key)]
     if missing:
         raise ConfigError(f'{cfg.filename} cannot be tested: it has no {", ".join(missing)}')
     forget_initialisation(cfg.model)
+    if args.tta:
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)
     cfg.pop('strategy', None)  # of training; many devices are joined by DistributedDataParallel
     cfg.resume, cfg.load_from = False, args.checkpoint
     if args.dump:
@@ -64,7 +74,9 @@ def main() -> None:
     init_cpu_launcher(cfg)
     runner = build_runner(cfg)
     if is_local:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
         try:
             check_fit(model, state, args.checkpoint)
         except ValueError as error:
