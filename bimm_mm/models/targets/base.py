@@ -70,11 +70,17 @@ class BaseTarget(BaseModule):
         return (x * self.luminance_weight).sum(dim=1) + self.luminance_bias
 
     @staticmethod
-    def by_frames(function: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
-        """Apply a function of frames (N, 1, H, W), on a CPU to as many as its cache holds."""
+    def by_frames(
+        function: Callable[[Tensor], Tensor], frames: Tensor, together: int = 1
+    ) -> Tensor:
+        """Apply a function of frames (N, 1, H, W), on a CPU to as many as its cache holds.
+
+        ``together`` divides N; so many frames in a row are never torn apart.
+        """
         if frames.device.type != 'cpu':
             return function(frames)
-        return torch.cat([function(few) for few in frames.split(8)])
+        few = max(8 // together, 1) * together
+        return torch.cat([function(part) for part in frames.split(few)])
 
     def take(self, x: Tensor, ids: Tensor | None) -> Tensor:
         """The patches of (B, C, T, H, W) with the indices ``ids`` (B, M)."""

@@ -63,21 +63,23 @@ class GaborTarget(BaseTarget):
 
     def compute(self, x: Tensor, ids: Tensor | None) -> Tensor:
         """Values in the order wavelength and orientation, cell row, cell column."""
-        batch, _, frames = x.shape[:3]
-        energy = self.by_frames(self.energy, self.luminance(x).flatten(0, 1)[:, None])
         tubelet, *size = self.patch_size
-        energy = energy.unflatten(0, (batch, frames // tubelet, tubelet)).mean(dim=2)
+        frames = self.luminance(x).flatten(0, 1)[:, None]
+        energy = self.by_frames(self.energy, frames, tubelet).unflatten(0, (len(x), -1))
         patch = (1, *(length // self.cell for length in size))
         energy = take_patches(energy.transpose(1, 2), patch, ids)
         return (energy if self.power == 1 else energy.pow_(self.power)).mul_(self.scale)
 
     def energy(self, image: Tensor) -> Tensor:
-        """Magnitudes of cells: (N, 1, H, W) to (N, wavelengths * orientations, H/c, W/c)."""
+        """Magnitudes of cells, averaged over the frames of each tubelet.
+
+        (N, 1, H, W) to (N / tubelet, wavelengths * orientations, H / cell, W / cell).
+        """
         magnitudes = [
             F.avg_pool2d(self.magnitude(image, index), self.cell // stride)
             for index, stride in enumerate(self.strides)
         ]
-        return torch.cat(magnitudes, dim=1)
+        return torch.cat(magnitudes, dim=1).unflatten(0, (-1, self.patch_size[0])).mean(dim=1)
 
     def magnitude(self, image: Tensor, index: int) -> Tensor:
         """Response of one wavelength's bank: (N, 1, H, W) to (N, orientations, H/s, W/s)."""
