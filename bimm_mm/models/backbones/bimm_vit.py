@@ -228,7 +228,8 @@ class BimmViT(BaseModule):
         x = self.patch_embed(x, ids_keep)
         x = x + (positions if ids_keep is None else positions[0, ids_keep])
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
+            # x.shape[0], as torch.export takes len(x) for a constant
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1)
         return x, grid
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
