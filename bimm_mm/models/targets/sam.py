@@ -10,6 +10,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from ..checkpoints import read_checkpoint
 from .base import IMAGENET_MEAN, IMAGENET_STD
 from .contour import ContourTarget
 
@@ -40,8 +41,8 @@ def load_sam(checkpoint: str, model_type: str, device: str) -> torch.nn.Module:
             'https://github.com/facebookresearch/segment-anything#model-checkpoints'
         )
     try:
-        state = torch.load(checkpoint, map_location='cpu', weights_only=True)
-    except Exception as error:  # torch raises what the unpickler or the archive does
+        state = read_checkpoint(checkpoint)['state_dict']
+    except ValueError as error:
         raise ValueError(
             f'{checkpoint!r} cannot be read as a checkpoint of weights: {error}; download it again'
         ) from error
