@@ -1,4 +1,5 @@
 from .broken_samples import BrokenSamplesHook
+from .checkpoint_contents import CheckpointContentsHook
 from .checkpoint_hook import WholeCheckpointHook
 from .compile import CompileHook
 from .exact_resume import ExactResumeHook
@@ -11,6 +12,7 @@ from .stop import StopOnSignalHook
 __all__ = [
     'BrokenSamplesHook',
     'CompileHook',
+    'CheckpointContentsHook',
     'ExactResumeHook',
     'ExplainedVarianceHook',
     'FiniteLossHook',

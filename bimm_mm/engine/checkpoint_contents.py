@@ -40,7 +40,8 @@ class CheckpointContentsHook(Hook):
     ``epoch``, ``iter``, ``time``, ``seed``):
 
     - ``bimm_mm_version``
-    - ``stage``: 'ventral', 'dorsal', 'joint', or 'finetuned' for any other model
+    - ``stage``: 'ventral', 'dorsal' or 'joint'; of a model that is none of these pretrainers, its
+      class
     - ``share`` and ``num_shared``: the config's setting, and the number of shared blocks
     - ``backbones``: the config of the encoder, by branch
     - ``versions``: of the packages that are installed
@@ -55,7 +56,7 @@ class CheckpointContentsHook(Hook):
         config = runner.cfg.get('model')
         config = config.to_dict() if hasattr(config, 'to_dict') else {}  # or a module
         branches = getattr(model, 'branch_names', ())
-        stage = 'joint' if len(branches) > 1 else branches[0] if branches else 'finetuned'
+        stage = 'joint' if len(branches) > 1 else (*branches, type(model).__name__)[0]
         checkpoint['meta'].update(
             bimm_mm_version=__version__,
             stage=stage,

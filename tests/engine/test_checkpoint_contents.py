@@ -139,5 +139,5 @@ def test_a_finetuned_model(saved):
     checkpoint = dict(state_dict={}, meta={})
     CheckpointContentsHook().before_save_checkpoint(Run(), checkpoint)
     meta = checkpoint['meta']
-    assert (meta['stage'], meta['share']) == ('finetuned', 'none')
+    assert (meta['stage'], meta['share']) == ('Classifier', 'none')
     assert meta['backbones'] == dict(dorsal=dict(type='bimm_mm.BimmViT', num_frames=16))

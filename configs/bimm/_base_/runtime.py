@@ -6,6 +6,8 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, ignore_last=False),
     # each is complete or not there; for an interval in iterations add by_epoch=False
     checkpoint=dict(type='WholeCheckpointHook', interval=5, max_keep_ckpts=3),
+    # shared blocks once, and versions, stage and sharing: docs/checkpoints.md
+    contents=dict(type='CheckpointContentsHook'),
     # killed and resumed, a run is the same as one that was not: docs/reliability.md
     exact_resume=dict(type='ExactResumeHook'),
     # SIGTERM and SIGUSR1 write a checkpoint and end the run with exit code 75
