@@ -1,0 +1,82 @@
+"""Curves: what is read of a run, and what is drawn."""
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bimm_mm.visualization.curves import draw_curves, read_run
+
+TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/plot_logs.py'
+
+
+def write(folder, start, steps, text=''):
+    path = folder / start / 'vis_data' / 'scalars.json'
+    path.parent.mkdir(parents=True)
+    lines = [
+        dict(
+            step=step,
+            loss=1.0,
+            loss_dorsal_motion=0.5 / step,
+            explained_dorsal_motion=0.01 * step,
+            lr=1e-3,
+            grad_norm=2.0,
+            grad_norm_shared=1.0,
+            time=float(start),
+        )
+        for step in steps
+    ]
+    path.write_text('\n'.join(map(json.dumps, lines)) + '\n' + text)
+    return path
+
+
+def test_a_resumed_run_is_joined_and_its_later_figures_count(tmp_path):
+    write(tmp_path, '1', (10, 20, 30, 40), text='{"step": 5')  # killed while it wrote
+    write(tmp_path, '2', (30, 50), text='{"some": 1, "step": 50}\n')  # of validation
+    run = read_run(tmp_path)
+    steps, times = run['time']
+    assert steps.tolist() == [10, 20, 30, 50] and times.tolist() == [1, 1, 2, 2]
+    assert 'some' not in run
+
+
+def test_panels_show_all_kinds_of_scalars(tmp_path):
+    run = read_run(write(tmp_path, '1', (10, 20, 30)))
+    figure = draw_curves(dict(one=run, two=run))
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+    assert list(panels) == [
+        'losses of the dorsal branch',
+        'explained variance, dorsal',
+        'learning rate',
+        'gradient norm',
+        'time per step',
+    ]
+    lines = [
+        line for line in panels['explained variance, dorsal'].lines if len(line.get_xdata()) > 2
+    ]
+    assert [line.get_label() for line in lines] == ['motion, one', 'motion, two']
+    np.testing.assert_allclose(lines[0].get_ydata(), [10, 20, 30])
+    assert len(panels['gradient norm'].lines) == 4
+
+
+def test_the_tool_draws_runs_and_names_what_is_wrong(tmp_path, monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr('sys.argv', [str(TOOL), *map(str, arguments)])
+        runpy.run_path(str(TOOL), run_name='__main__')
+
+    write(tmp_path / 'first', '1', (10, 20))
+    call(tmp_path / 'first', '--out', tmp_path / 'new' / 'curves.png')
+    assert (tmp_path / 'new' / 'curves.png').stat().st_size > 10_000
+    (tmp_path / 'broken.json').write_text('{\n{"step": 1}\n')
+    (tmp_path / 'empty.json').write_text('')
+    for name, message in (
+        ('nothing', 'nothing is no scalars.json'),
+        ('broken.json', 'line 1 of .*broken.json is no JSON'),
+        ('empty.json', 'no scalars of training'),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            call(tmp_path / name)
+    with pytest.raises(SystemExit):
+        call(tmp_path / 'first', tmp_path / 'first')
+    assert '2 different ones are needed' in capsys.readouterr().err
