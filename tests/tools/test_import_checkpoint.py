@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bimm_mm.models import BimmViT
+from bimm_mm.models import BimmViT, DualBranchPretrainer
 from bimm_mm.models.conversion import KINDS
 
 safetensors = pytest.importorskip('safetensors.torch', reason='reads .safetensors')
@@ -81,6 +81,29 @@ def test_encoder_of_a_file_is_exported_and_comes_back(run, tmp_path):
     assert all(
         torch.equal(value, torch.load(tmp_path / 'tiny.pth')[k]) for k, value in state.items()
     )
+
+
+def test_joint_pretraining_starts_from_it(run, tmp_path):
+    torch.save(mae(), tmp_path / 'mae.pth')
+    run('import_checkpoint.py', tmp_path / 'mae.pth', tmp_path / 'out.pth', '--num-heads', 4)
+
+    def branch(video):
+        arch = dict(embed_dims=48, depth=1, num_heads=4)
+        backbone = dict(type='BimmViT', arch=arch, img_size=32, patch_size=8, stage_ends=(1,))
+        return dict(
+            backbone=backbone | (dict(num_frames=4) if video else {}),
+            masking=dict(type='RandomMasking', ratio=0.5),
+            neck=dict(type='MultiStageDecoder', decoders=[dict(type='LinearDecoder')]),
+            targets=[dict(type='PixelTarget')],
+        )
+
+    model = DualBranchPretrainer(
+        branch(False), branch(True), share='none', init_dorsal_from=str(tmp_path / 'out.pth')
+    )
+    model.init_weights()
+    wanted = torch.load(tmp_path / 'mae.pth')['blocks.0.mlp.fc1.weight']
+    for encoder in (model.ventral.backbone, model.dorsal.backbone):
+        assert torch.equal(encoder.blocks[0].mlp.fc1.weight, wanted)
 
 
 def test_an_export_that_is_not_the_same_says_so(run, tmp_path):

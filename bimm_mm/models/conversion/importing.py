@@ -188,6 +188,11 @@ def _convert_encoder(
         )
     elif not with_cls_token:
         backbone['out_type'] = 'avg_featmap'
+    if kind == 'mae_st':
+        notes.append(
+            'MAE-ST normalises clips with mean 0.45 and deviation 0.225 of the range 0 to 1: '
+            'data_preprocessor needs mean=[114.75] * 3 and std=[57.375] * 3'
+        )
     branch = 'dorsal' if layout.video else 'ventral'
     return Imported(kind, branch, state, backbone, notes=notes)
 
