@@ -11,6 +11,18 @@ from typing import BinaryIO
 # A file that is being written; what a killed process leaves behind has this ending, too.
 UNFINISHED = '.tmp'
 
+# The errors by which a disk or a network file system fails in the middle of a run.
+DISK_ERRORS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENOTCONN,
+    errno.EHOSTDOWN,
+    errno.ETIMEDOUT,
+}
+
 # What people ask when a file cannot be written, by the error's number.
 REASONS = {
     errno.ENOSPC: 'the disk is full',

@@ -2,10 +2,11 @@
 # tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
 # GPUS: processes on this node, one per GPU; without a GPU as many CPU processes, joined by gloo.
 # Several nodes: the same call on each, with NNODES, NODE_RANK, MASTER_ADDR (and PORT) set.
+# After SIGTERM or SIGUSR1: a checkpoint, and exit code 75.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
-  sed -n '2,4s/^# //p' "$0" >&2
+  sed -n '2,5s/^# //p' "$0" >&2
   exit 2
 fi
 config=$1 processes=$2
@@ -29,5 +30,5 @@ else
   rendezvous=(--nnodes "${NNODES:-1}" --node_rank "${NODE_RANK:-0}"
     --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "${PORT:-29500}")
 fi
-exec "$python" -m torch.distributed.run "${rendezvous[@]}" --nproc_per_node "$processes" \
+exec "$python" "$root/tools/torchrun.py" "${rendezvous[@]}" --nproc_per_node "$processes" \
   "$root/tools/${TOOL:-train.py}" "$config" --launcher pytorch "$@"

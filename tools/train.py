@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from bimm_mm.compat import init_cpu_launcher
+from bimm_mm.engine.broken_samples import TooManyBrokenSamples
 from bimm_mm.engine.config_check import ConfigError, check_config
 from bimm_mm.engine.launch import (
     LAUNCHERS,
@@ -16,6 +17,7 @@ from bimm_mm.engine.launch import (
     fail,
     read_config,
 )
+from bimm_mm.files import DISK_ERRORS, WriteError, check_writable, explain
 
 
 def parse_args() -> argparse.Namespace:
@@ -96,19 +98,27 @@ def set_amp(cfg: Config, dtype: str | None) -> None:
     # bfloat16 has the range of float32: small gradients do not vanish, so no loss scale is needed
     scale = 'dynamic' if dtype == 'float16' else dict(enabled=False)
     cfg.optim_wrapper.setdefault('loss_scale', scale)
-    if strategy == 'FSDPStrategy':
+    if strategy.endswith('FSDPStrategy'):
         cfg.optim_wrapper.use_fsdp = True
 
 
 def main() -> None:
-    """Check, then build, then train."""
+    """Check, then build, then train; exit code 75 after SIGTERM or SIGUSR1, 1 after an error."""
     args = parse_args()
     try:
         cfg = load_config(args)
-    except ConfigError as error:
+        check_writable(cfg.work_dir)
+    except (ConfigError, WriteError) as error:
         fail(error)
     init_cpu_launcher(cfg)
-    build_runner(cfg).train()
+    try:
+        build_runner(cfg).train()
+    except (WriteError, FloatingPointError, TooManyBrokenSamples) as error:
+        fail(error)
+    except OSError as error:  # the log's files are on the same disk
+        if error.errno not in DISK_ERRORS:
+            raise
+        fail(explain(error, error.filename or cfg.work_dir))
 
 
 if __name__ == '__main__':

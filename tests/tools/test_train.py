@@ -1,6 +1,8 @@
 """tools/train.py and its launchers, run as a user runs them, on a model of one weight."""
 
+import errno
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -14,7 +16,8 @@ from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
 from bimm_mm import compat
-from bimm_mm.engine import launch
+from bimm_mm.engine import launch, stop
+from bimm_mm.engine.stop import EXIT_STOPPED
 
 REPO = Path(__file__).parents[2]
 
@@ -79,15 +82,20 @@ def tool():
     return module
 
 
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess:
-    env = os.environ | {
+def environment(folder: Path) -> dict[str, str]:
+    return os.environ | {
         'PYTHONPATH': f'{REPO}{os.pathsep}{folder}',
         'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',
         'VIRTUAL_ENV': str(Path(sys.executable).parents[1]),
         'CUDA_VISIBLE_DEVICES': '',
         'OMP_NUM_THREADS': '1',
     }
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=300
+    )
 
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -142,6 +150,86 @@ def test_two_gloo_processes_do_what_one_does(toy):
     result = run(toy, 'bash', script, 'toy.py', '2', *resume)
     assert result.returncode == 0, result.stderr
     assert weight(toy / 'work_dirs/toy/epoch_3.pth') == pytest.approx(1 - 3 * 0.035)
+
+
+def test_told_to_stop_it_saves_on_all_processes_and_goes_on_with_another_number(toy):
+    stoppable = textwrap.dedent("""
+        _base_ = ['toy.py']
+        train_dataloader = dict(batch_size=2)
+        train_cfg = dict(max_epochs=100000)
+        default_hooks = dict(
+            checkpoint=dict(type='WholeCheckpointHook', interval=1000),
+            exact_resume=dict(type='ExactResumeHook'),
+            stop=dict(type='StopOnSignalHook'),
+        )
+    """)
+    (toy / 'long.py').write_text(stoppable)
+    script = str(REPO / 'tools/dist_train.sh')
+    with subprocess.Popen(
+        ['bash', script, 'long.py', '2'],
+        cwd=toy,
+        env=environment(toy),
+        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        output = ''
+        while 'Epoch(train)' not in output:
+            line = process.stdout.readline()
+            assert line, output
+            output += line
+        process.send_signal(signal.SIGUSR1)
+        process.send_signal(signal.SIGTERM)
+        output += process.communicate(timeout=120)[0]
+    assert process.returncode == EXIT_STOPPED, output
+    (stopped,) = (toy / 'work_dirs/long').glob('*.pth')
+    assert 'Stopped by SIG' in output and f'work_dirs/long/{stopped.name}. ' in output
+    iterations = int(stopped.stem.removeprefix('stopped_iter_'))
+    assert (toy / 'work_dirs/long/last_checkpoint').read_text().endswith(stopped.name)
+
+    # one process with the whole batch: an epoch is four samples in two iterations of each
+    epochs = iterations // 2 + 1
+    options = ('--cfg-options', 'train_dataloader.batch_size=4', f'train_cfg.max_epochs={epochs}')
+    result = train(toy, 'long.py', '--resume', *options)
+    assert result.returncode == 0, result.stderr
+    assert f', iter: {iterations}' in result.stdout + result.stderr
+    assert 'processes was 2, now 1; batch size was 2, now 4' in result.stdout + result.stderr
+    assert 'no longer bit-exact' in result.stdout + result.stderr
+    # every step is that of half of the eight numbers: -0.015 for 0 to 3, -0.055 for 4 to 7
+    assert weight(toy / f'work_dirs/long/epoch_{epochs}.pth') == pytest.approx(
+        1 - epochs * 0.07, rel=1e-3
+    )
+    assert not stopped.exists()  # a regular checkpoint has taken its place
+
+
+def test_a_work_dir_that_cannot_be_written_is_told_at_once(toy, tool, monkeypatch):
+    (toy / 'file').touch()
+    monkeypatch.chdir(toy)
+    monkeypatch.syspath_prepend(toy)
+    monkeypatch.setattr(sys, 'argv', ['train.py', 'toy.py', '--work-dir', 'file/run'])
+    monkeypatch.setattr(tool, 'build_runner', lambda cfg: pytest.fail('too late'))
+    with pytest.raises(SystemExit, match='cannot write file/run: a part of the path is no folder'):
+        tool.main()
+
+
+def test_a_full_disk_is_told_without_traceback(toy, tool, monkeypatch):
+    class Full:
+        def train(self):
+            raise OSError(errno.ENOSPC, 'No space left on device', 'run/20260101.log')
+
+    monkeypatch.chdir(toy)
+    monkeypatch.syspath_prepend(toy)
+    monkeypatch.setattr(sys, 'argv', ['train.py', 'toy.py'])
+    monkeypatch.setattr(tool, 'build_runner', lambda cfg: Full())
+    with pytest.raises(SystemExit, match='cannot write run/20260101.log: the disk is full'):
+        tool.main()
+
+
+def test_the_launcher_knows_the_exit_code():
+    spec = spec_from_file_location('bimm_torchrun', REPO / 'tools/torchrun.py')
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (module.EXIT_STOPPED, module.SIGNALS) == (EXIT_STOPPED, stop.SIGNALS)
 
 
 def test_a_strategy_is_run_by_the_flexible_runner(toy):

@@ -1,0 +1,48 @@
+"""torchrun for runs that may be stopped: ``python tools/torchrun.py [arguments of torchrun]``.
+
+torchrun itself kills its processes 30 seconds after a SIGTERM, which may be too early for a
+checkpoint, dies of a SIGUSR1, and exits with 1 whatever its processes say. Here both signals are
+passed on and the processes take the time they need; when they stop because of it, the exit code is
+theirs (75, see :class:`StopOnSignalHook`).
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import parse_args, run
+
+# as in bimm_mm.engine.stop, which takes longer to import than all that is done here
+EXIT_STOPPED = 75
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+def pass_on(number: int, frame: FrameType | None) -> None:
+    """Send a signal to the processes that this one has started."""
+    for children in Path('/proc/self/task').glob('*/children'):
+        for child in children.read_text().split():
+            try:
+                os.kill(int(child), number)
+            except ProcessLookupError:  # it has ended already
+                pass
+
+
+def main() -> None:
+    """Run torchrun with other signal handlers."""
+    os.environ['TORCHELASTIC_SIGNALS_TO_HANDLE'] = 'SIGINT,SIGHUP,SIGQUIT'
+    for number in SIGNALS:
+        signal.signal(number, pass_on)
+    args = parse_args(['--signals-to-handle', 'SIGINT,SIGHUP,SIGQUIT', *sys.argv[1:]])
+    try:
+        run(args)
+    except ChildFailedError as error:
+        if error.get_first_failure()[1].exitcode == EXIT_STOPPED:
+            sys.exit(EXIT_STOPPED)
+        raise
+
+
+if __name__ == '__main__':
+    main()
