@@ -57,7 +57,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         layered = {
             _plain(prefix): part
             for prefix, part in module.named_modules()
-            if hasattr(part, 'get_layer_depth')
+            # with one rate for all, none is asked: mmpretrain's models raise an error where their
+            # backbone has no layers
+            if self.rate < 1 and hasattr(part, 'get_layer_depth')
         }
         if self.rate < 1 and not layered:
             raise ValueError(

@@ -87,6 +87,16 @@ def test_rate_one_changes_no_learning_rate():
     assert found == {'0.weight': (1, 0.05), '0.bias': (1, 0), '1.weight': (1, 0), '1.bias': (1, 0)}
 
 
+def test_rate_one_asks_nobody_for_layers():
+    """mmpretrain's models have get_layer_depth, which fails for a backbone that has none."""
+    pytest.importorskip('mmpretrain')
+    from mmpretrain.models import ImageClassifier
+
+    model = ImageClassifier(dict(type='LeNet5', num_classes=2))
+    found = settings(model, build(model, rate=1))
+    assert set(found) == {name for name, _ in model.named_parameters()}
+
+
 def test_frozen_parameters_are_left_out_and_shared_ones_counted_once():
     model = Model()
     model.backbone.patch_embed.requires_grad_(False)

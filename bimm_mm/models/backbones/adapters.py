@@ -53,10 +53,6 @@ class MaskedEncoder(BaseModule):
         masked = torch.zeros(ids.shape, device=x.device).scatter_(1, ids_mask, 1.0)
         return latent, masked, ids.argsort(dim=1)
 
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """The layer of a parameter and the number of layers, as :class:`BimmViT` counts them."""
-        return self.encoder.get_layer_depth(param_name, f'{prefix}encoder.')
-
 
 @MODELS.register_module()
 class MmpretrainEncoder(BaseModule):
