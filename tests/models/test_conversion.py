@@ -44,7 +44,8 @@ class Source:
         kind: how it must be recognised.
         content: what the library saves; a path where it was saved already.
         features: of all tokens, or of a clip where the last norm is after the mean.
-        predict: (B, 3, ...) to visible tokens, masked tokens, and predictions of the latter.
+        predict: (B, 3, ...) to visible tokens, masked tokens, and predictions of the latter; of
+            those that have a decoder like ours.
         dropped: of its keys, beginnings of those that have no counterpart here.
     """
 
@@ -215,7 +216,7 @@ def mae_st(folder: Path, separate: bool, cls: bool, predicted_frames: int) -> So
         'mae_st',
         dict(model_state=model.state_dict()),
         lambda x: model.norm(model.tokens(x)),
-        predict if matches else None,
+        predict,
         () if matches else ('decoder_', 'mask_token'),
     )
 
@@ -252,9 +253,20 @@ SOURCES = {
 }
 
 
+WITH_DECODER = [
+    'mae',
+    'mae_hf',
+    'mae_mmpretrain',
+    'videomae',
+    'videomae_hf',
+    'mae_st, the decoder as ours',
+    'mae_st, joint positions',
+]
+
+
 @pytest.fixture(scope='module', params=SOURCES)
 def pair(request, tmp_path_factory):
-    """The source, its import, and the model of ours with the imported weights."""
+    """The source, its import, the file that was written, and the model with its weights."""
     folder = tmp_path_factory.mktemp('source')
     with torch.no_grad():
         source = SOURCES[request.param](folder)
@@ -263,13 +275,14 @@ def pair(request, tmp_path_factory):
         path = folder / 'checkpoint.pth'
         torch.save(source.content, path)
     imported = import_checkpoint(path, folder / 'imported.pth', settings=SETTINGS)
-    model = imported.model()
-    if not imported.decoder and not model.get('norm_after_mean'):
-        model = dict(model, out_type='raw')
-    model = MODELS.build(model).eval()
-    # nothing is missing and nothing is left over
-    model.load_state_dict(torch.load(folder / 'imported.pth')['state_dict'])
-    return source, imported, model
+    checkpoint = torch.load(folder / 'imported.pth')
+    assert (imported.decoder is not None) == (request.param in WITH_DECODER)
+    config = imported.model()
+    if not imported.decoder and not config.get('norm_after_mean'):
+        config = dict(config, out_type='raw')
+    model = MODELS.build(config).eval()
+    model.load_state_dict(checkpoint['state_dict'])  # nothing is missing, nothing is left over
+    return source, imported, checkpoint, model
 
 
 @pytest.fixture(params=['random', 'real'])
@@ -293,17 +306,16 @@ def frames(request) -> Tensor:
 
 
 def test_it_is_recognised_and_nothing_is_dropped_silently(pair):
-    source, imported, _ = pair
+    source, imported, _, _ = pair
     assert imported.kind == source.kind
     assert all(key.startswith(source.dropped) for key in imported.dropped)
     for start in source.dropped:
         assert any(key.startswith(start) for key in imported.dropped)
-    assert (imported.decoder is not None) == (source.predict is not None)
 
 
 @torch.no_grad()
 def test_features_are_the_same(pair, frames):
-    source, imported, model = pair
+    source, imported, _, model = pair
     x = frames if imported.branch == 'dorsal' else frames[:, :, 0]
     encoder = getattr(model, imported.branch).backbone if imported.decoder else model
     wanted = source.features(x)
@@ -312,10 +324,9 @@ def test_features_are_the_same(pair, frames):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize('pair', WITH_DECODER, indirect=True)
 def test_predictions_are_the_same(pair, frames):
-    source, imported, model = pair
-    if source.predict is None:
-        pytest.skip('an encoder alone')
+    source, imported, _, model = pair
     x = frames if imported.branch == 'dorsal' else frames[:, :, 0]
     torch.manual_seed(2)
     ids_keep, ids_mask, wanted = source.predict(x)
@@ -327,12 +338,11 @@ def test_predictions_are_the_same(pair, frames):
     torch.testing.assert_close(predictions, wanted, rtol=0, atol=1e-4)
 
 
-def test_metadata(pair, tmp_path):
-    source, imported, _ = pair
-    path = tmp_path / 'again.pth'
-    if isinstance(source.content, Path):
-        import_checkpoint(source.content, path, imported.kind, SETTINGS)
-        meta = torch.load(path)['meta']
-        assert meta['imported_from'] == imported.kind and meta['source'] == source.content.name
-        assert meta['stage'] == meta['branch'] == imported.branch
-        assert meta['backbones'][imported.branch]['img_size'] == 32
+def test_metadata(pair):
+    _, imported, checkpoint, _ = pair
+    meta = checkpoint['meta']
+    assert meta['imported_from'] == imported.kind
+    assert meta['stage'] == meta['branch'] == imported.branch
+    assert meta['backbones'] == {imported.branch: imported.backbone}
+    assert imported.backbone['img_size'] == 32
+    assert imported.backbone.get('num_frames', 4) == 4

@@ -176,3 +176,37 @@ def test_wrapped_models_are_unwrapped(run, tmp_path):
     torch.save(dict(state_dict=state), tmp_path / 'ddp.pth')
     text = run('import_checkpoint.py', tmp_path / 'ddp.pth', tmp_path / 'out.pth')
     assert 'nothing was left out' in text
+
+
+def test_an_image_that_is_no_square(run, tmp_path):
+    state = mae()
+    state['pos_embed'] = state['pos_embed'][:, :9]  # 2x4 patches, and the class token's
+    torch.save(state, tmp_path / 'in.pth')
+    arguments = (tmp_path / 'in.pth', tmp_path / 'out.pth', '--num-heads', 4)
+    assert 'give --img-size' in run('import_checkpoint.py', *arguments)
+    text = run('import_checkpoint.py', *arguments, '--img-size', 16, 32)
+    assert "'img_size': (16, 32)" in text
+
+
+def test_parts_that_would_overwrite_each_other(run, tmp_path):
+    state = mae()
+    torch.save(state | {'decoder_blocks.x': state['cls_token']}, tmp_path / 'in.pth')
+    text = run('import_checkpoint.py', tmp_path / 'in.pth', tmp_path / 'out.pth', '--num-heads', 4)
+    assert 'left out, the decoder is not complete:\n  decoder_blocks.x' in text
+    both = {f'{prefix}{key}': v for prefix in ('', 'backbone.') for key, v in mmpretrain().items()}
+    torch.save(both, tmp_path / 'in.pth')
+    arguments = (tmp_path / 'in.pth', tmp_path / 'out.pth', '--kind', 'mae_mmpretrain')
+    text = run('import_checkpoint.py', *arguments)
+    assert 'cls_token and backbone.cls_token are both cls_token' in text
+
+
+def mmpretrain() -> dict:
+    """A state dict with the keys of mmpretrain's encoder."""
+    names = {'blocks.': 'layers.', 'norm1': 'ln1', 'norm2': 'ln2', 'norm0': 'ln1'}
+    names |= {'mlp.fc1': 'ffn.layers.0.0', 'mlp.fc2': 'ffn.layers.1', 'proj.': 'projection.'}
+    state = {}
+    for key, value in mae().items():
+        for ours, theirs in names.items():
+            key = key.replace(ours, theirs)
+        state[key] = value
+    return state

@@ -83,8 +83,10 @@ def export_folder(
         ValueError: it holds no such encoder, or one that the library cannot express.
         OSError: the folder cannot be written.
     """
-    from safetensors.torch import save
-
+    try:
+        from safetensors.torch import save
+    except ImportError as error:
+        raise ValueError(f'{folder} needs safetensors: pip install safetensors') from error
     state, meta = read_branch(source, branch, alone=True)
     backbone = (meta.get('backbones') or {}).get(branch)
     exported = FORMATS[form](describe(state, backbone, num_heads))

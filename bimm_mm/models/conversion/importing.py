@@ -9,7 +9,7 @@ from torch import Tensor
 from ..backbones.bimm_vit import ARCHS
 from .blocks import convert_blocks, reorder, take
 from .layouts import KINDS, Layout
-from .positions import Settings, convert_positions, sinusoid_positions
+from .positions import Settings, convert_positions, patch_of, sinusoid_positions
 
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}  # by width, of the known ViTs
 HEAD = 'the head of a task'
@@ -97,6 +97,8 @@ def convert(state: dict[str, Tensor], kind: str, settings: Settings | None = Non
         if name is None:
             is_head = re.match(r'(head|cls_head|classifier|fc_cls|fc|pooler)\b', key)
             dropped[key] = HEAD if is_head else 'of no use here'
+        elif name in parts:
+            raise ValueError(f'--kind {kind}: {original[name]} and {key} are both {name}')
         else:
             parts[name], original[name] = value, key
     encoder = {key: v for key, v in parts.items() if not key.startswith('decoder.')}
@@ -124,39 +126,24 @@ def _convert_encoder(
             f'--kind {kind}: {layout.source} has a patch embedding of '
             f'{5 if layout.video else 4} dimensions, but this one has shape {tuple(weight.shape)}'
         )
-    patch = (1, *weight.shape[2:]) if not layout.video else tuple(weight.shape[2:])
     state = {
         'patch_embed.projection.weight': weight,
         'patch_embed.projection.bias': take(parts, 'patch_embed.projection.bias', kind),
     }
     blocks, arch = convert_blocks(parts, kind, 'blocks of the encoder')
     state |= blocks
-    last = f'norm{arch["depth"] - 1}'
+    notes = []
+    state |= _take_embeddings(parts, weight, settings, notes)
     # MAE-ST keeps the name when it finetunes, but takes the mean before the norm
-    pooled = 'fc_norm.weight' in parts or (kind == 'mae_st' and finetuned)
-    norm, notes = 'fc_norm' if 'fc_norm.weight' in parts else 'norm', []
+    norm = 'fc_norm' if 'fc_norm.weight' in parts else 'norm'
+    pooled = norm == 'fc_norm' or (kind == 'mae_st' and finetuned)
+    last = f'norm{arch["depth"] - 1}'
     if f'{norm}.weight' in parts:
         for leaf in ('weight', 'bias'):
             state[f'{last}.{leaf}'] = take(parts, f'{norm}.{leaf}', kind)
     else:
         notes.append(f'it has no norm after its last block; {last} starts anew')
-    with_cls_token = 'cls_token' in parts
-    grid = None
-    if 'pos_embed' in parts and parts['pos_embed'].dim() == 5:  # of an export of ours
-        state['pos_embed'] = parts.pop('pos_embed')
-        grid = tuple(state['pos_embed'].shape[1:4])
-        if with_cls_token:
-            state['cls_token'] = parts.pop('cls_token')
-    else:
-        positions, cls, grid = convert_positions(
-            parts, weight, patch, settings, notes, with_cls_token
-        )
-        state['pos_embed'] = positions
-        if with_cls_token:
-            token = parts.pop('cls_token')
-            # added to the class token, which has no position of its own here
-            state['cls_token'] = token if cls is None or not cls.any() else token + cls
-    for key in list(parts):  # norms of further stages
+    for key in list(parts):  # of an export of this toolkit: norms of further stages
         if re.fullmatch(r'norm\d+\.(weight|bias)', key):
             state[key] = parts.pop(key)
     if parts:
@@ -164,37 +151,70 @@ def _convert_encoder(
             f'--kind {kind}: the encoder has parts which a BimmViT has not, and without which its '
             f'features would change: {", ".join(list(parts)[:5])}'
         )
+    if pooled:
+        notes.append(
+            'it was finetuned with its last norm after the mean over the tokens, which '
+            "out_type='avg_featmap' with norm_after_mean=True does; with another out_type that "
+            'norm is applied to tokens, for which it was not trained'
+        )
+    if kind == 'mae_st':
+        notes.append(
+            'MAE-ST normalises clips with mean 0.45 and deviation 0.225 of the range 0 to 1: '
+            'data_preprocessor needs mean=[114.75] * 3 and std=[57.375] * 3'
+        )
+    backbone = _backbone_config(state, arch, settings, pooled)
+    return Imported(kind, 'dorsal' if layout.video else 'ventral', state, backbone, notes=notes)
 
+
+def _take_embeddings(
+    parts: dict[str, Tensor], weight: Tensor, settings: Settings, notes: list[str]
+) -> dict[str, Tensor]:
+    """Positions and, where there is one, the class token."""
+    token = parts.pop('cls_token', None)
+    if 'pos_embed' in parts and parts['pos_embed'].dim() == 5:  # of an export of this toolkit
+        positions, added = parts.pop('pos_embed'), None
+    else:
+        positions, added = convert_positions(parts, weight, settings, notes, token is not None)
+    state = dict(pos_embed=positions)
+    if token is not None:  # it has no position of its own here
+        state['cls_token'] = token if added is None or not added.any() else token + added
+    return state
+
+
+def _backbone_config(
+    state: dict[str, Tensor], arch: dict, settings: Settings, pooled: bool
+) -> dict:
+    """The config of a :class:`BimmViT` which has this state."""
     heads = settings.num_heads or HEADS.get(arch['embed_dims'])
     if heads is None:
         raise ValueError(
             f'the encoder is {arch["embed_dims"]} wide, like no known ViT, and its weights do not '
             'tell the number of attention heads: give --num-heads'
         )
-    backbone = dict(type='BimmViT', arch=_name_arch(dict(arch, num_heads=heads)))
-    height, width = grid[1] * patch[1], grid[2] * patch[2]
-    backbone |= dict(img_size=height if height == width else (height, width), patch_size=patch[1])
+    weight = state['patch_embed.projection.weight']
+    patch = patch_of(weight)
+    if patch[1] != patch[2]:
+        raise ValueError(f'the patches are {patch[1]}x{patch[2]} pixels; a BimmViT has square ones')
+    frames, height, width = (
+        n * p for n, p in zip(state['pos_embed'].shape[1:4], patch, strict=True)
+    )
+    backbone = dict(
+        type='BimmViT',
+        arch=_name_arch(dict(arch, num_heads=heads)),
+        img_size=height if height == width else (height, width),
+        patch_size=patch[1],
+    )
     if weight.shape[1] != 3:
         backbone['in_channels'] = weight.shape[1]
-    if layout.video:
-        backbone |= dict(num_frames=grid[0] * patch[0], tubelet_size=patch[0])
-    backbone |= dict(stage_ends=(arch['depth'],), with_cls_token=with_cls_token)
+    if weight.dim() == 5:
+        backbone |= dict(num_frames=frames, tubelet_size=patch[0])
+    has_token = 'cls_token' in state
+    backbone |= dict(stage_ends=(arch['depth'],), with_cls_token=has_token)
     if pooled:
         backbone |= dict(out_type='avg_featmap', norm_after_mean=True)
-        notes.append(
-            'it was finetuned with its last norm after the mean over the tokens, which '
-            "out_type='avg_featmap' with norm_after_mean=True does; with another out_type that "
-            'norm is applied to tokens, for which it was not trained'
-        )
-    elif not with_cls_token:
+    elif not has_token:
         backbone['out_type'] = 'avg_featmap'
-    if kind == 'mae_st':
-        notes.append(
-            'MAE-ST normalises clips with mean 0.45 and deviation 0.225 of the range 0 to 1: '
-            'data_preprocessor needs mean=[114.75] * 3 and std=[57.375] * 3'
-        )
-    branch = 'dorsal' if layout.video else 'ventral'
-    return Imported(kind, branch, state, backbone, notes=notes)
+    return backbone
 
 
 def _convert_decoder(
@@ -209,7 +229,7 @@ def _convert_decoder(
         return 'the decoder is not complete'
     grid = tuple(result.state['pos_embed'].shape[1:4])
     weight = result.state['patch_embed.projection.weight']
-    channels, *patch = weight.shape[1:]
+    patch, channels = patch_of(weight), weight.shape[1]
     values = channels * math.prod(patch)
     parts = dict(parts)
     head = parts.pop('head.weight')
@@ -226,15 +246,10 @@ def _convert_decoder(
             'the number of attention heads: give --decoder-num-heads'
         )
     if 'pos_embed' in parts or 'pos_embed_spatial' in parts:
-        whole = Settings(
-            num_frames=result.backbone.get('num_frames'),
-            img_size=(grid[1] * patch[-2], grid[2] * patch[-1]),
-        )
-        full_patch = (patch[0] if len(patch) == 3 else 1, *patch[-2:])
-        positions, cls, _ = convert_positions(
-            parts, weight, full_patch, whole, [], 'cls_token' in result.state
-        )
-        if cls is not None and cls.any():
+        size = Settings(grid[0] * patch[0], (grid[1] * patch[1], grid[2] * patch[2]))
+        has_token = 'cls_token' in result.state
+        positions, added = convert_positions(parts, weight, size, [], has_token)
+        if added is not None and added.any():
             return 'the decoder has a position for the class token, TransformerDecoder has none'
     else:
         positions = sinusoid_positions(grid, width)

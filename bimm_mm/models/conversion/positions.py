@@ -47,59 +47,79 @@ def sinusoid_positions(grid: tuple[int, int, int], embed_dims: int) -> Tensor:
     return angle.float().view(1, *grid, embed_dims)
 
 
+def patch_of(weight: Tensor) -> tuple[int, int, int]:
+    """Frames, rows and columns of a patch from the weight of the patch embedding."""
+    return (weight.shape[2] if weight.dim() == 5 else 1, *weight.shape[-2:])
+
+
 def convert_positions(
     parts: dict[str, Tensor],
     weight: Tensor,
-    patch: tuple[int, int, int],
     settings: Settings,
     notes: list[str],
     with_cls_token: bool,
-) -> tuple[Tensor, Tensor | None, tuple[int, int, int]]:
-    """Positions (1, T', H', W', C), what is added to the class token, and the token grid."""
-    video = weight.dim() == 5
+) -> tuple[Tensor, Tensor | None]:
+    """Take the positions out of ``parts``, or compute VideoMAE's.
+
+    Args:
+        parts: weights under the names of :mod:`.layouts`.
+        weight: of the patch embedding.
+        settings: the input's size, where the number of positions does not tell it.
+        notes: gets a sentence where positions are computed.
+        with_cls_token: whether there is a class token, whose position is the first.
+
+    Returns:
+        tuple: (1, T', H', W', C); and what is added to the class token, (1, 1, C) or None.
+
+    Raises:
+        ValueError: the number of positions fits no grid.
+    """
+    patch = patch_of(weight)
     if 'pos_embed_spatial' in parts:
-        spatial, temporal = parts.pop('pos_embed_spatial'), parts.pop('pos_embed_temporal')
-        cls = parts.pop('pos_embed_class', None)
-        grid = (temporal.shape[1], *_square(spatial.shape[1], patch, settings))
-        positions = temporal[0, :, None] + spatial[0][None]
-        return positions.view(1, *grid, -1), cls, grid
+        space, time = parts.pop('pos_embed_spatial'), parts.pop('pos_embed_temporal')
+        grid = (time.shape[1], *_rows_and_columns(space.shape[1], patch, settings))
+        positions = time[0, :, None] + space[0][None]
+        return positions.view(1, *grid, -1), parts.pop('pos_embed_class', None)
+    frames = (settings.num_frames or 16) // patch[0] if weight.dim() == 5 else 1
     if 'pos_embed' in parts:
         positions = parts.pop('pos_embed')
-        frames = (settings.num_frames or 16) // patch[0] if video else 1
-        length = positions.shape[1]
-        # with or without one for the class token, which decides itself by what is a whole grid
-        first = length % frames if with_cls_token else 0
-        if with_cls_token and not first and not _fits(length // frames, patch, settings):
-            first = 1
-        tokens = length - first
+        # the first is the class token's, unless they are a whole grid without it
+        whole = settings.img_size and _is_grid(positions.shape[1], frames, patch, settings)
+        first = int(with_cls_token and not whole)
+        tokens = positions.shape[1] - first
         if tokens % frames:
             raise ValueError(
                 f'{tokens} positions are no multiple of {frames} cubes along time: give '
                 '--num-frames'
             )
-        grid = (frames, *_square(tokens // frames, patch, settings))
-        cls = positions[:, :first] if first else None
-        return positions[:, first:].reshape(1, *grid, -1), cls, grid
-    if not video:
+        grid = (frames, *_rows_and_columns(tokens // frames, patch, settings))
+        added = positions[:, :first] if first else None
+        return positions[:, first:].reshape(1, *grid, -1), added
+    if weight.dim() == 4:
         raise ValueError('the checkpoint has no positions (pos_embed)')
-    frames, (height, width) = settings.num_frames or 16, settings.img_size or (224, 224)
-    grid = (frames // patch[0], height // patch[1], width // patch[2])
+    height, width = settings.img_size or (224, 224)
     notes.append(
-        f'its positions are not in the file; they were computed as VideoMAE does, for {frames} '
-        f'frames of {height}x{width} pixels (--num-frames, --img-size)'
+        'its positions are not in the file; they were computed as VideoMAE does, for '
+        f'{frames * patch[0]} frames of {height}x{width} pixels (--num-frames, --img-size)'
     )
-    return sinusoid_positions(grid, weight.shape[0]), None, grid
+    grid = (frames, height // patch[1], width // patch[2])
+    return sinusoid_positions(grid, weight.shape[0]), None
 
 
-def _fits(area: int, patch: tuple[int, int, int], settings: Settings) -> bool:
+def _is_grid(tokens: int, frames: int, patch: tuple[int, int, int], settings: Settings) -> bool:
+    """Whether so many tokens are ``frames`` squares, or as the settings say."""
+    area, rest = divmod(tokens, frames)
     if settings.img_size:
-        return area == math.prod(s // p for s, p in zip(settings.img_size, patch[1:], strict=True))
-    return math.isqrt(area) ** 2 == area
+        rows, columns = (s // p for s, p in zip(settings.img_size, patch[1:], strict=True))
+        return not rest and area == rows * columns
+    return not rest and math.isqrt(area) ** 2 == area
 
 
-def _square(area: int, patch: tuple[int, int, int], settings: Settings) -> tuple[int, int]:
-    """Rows and columns of the token grid from their product: a square, or as the settings say."""
-    if not _fits(area, patch, settings):
+def _rows_and_columns(
+    area: int, patch: tuple[int, int, int], settings: Settings
+) -> tuple[int, int]:
+    """Rows and columns of the token grid from their product."""
+    if not _is_grid(area, 1, patch, settings):
         given = f'--img-size {settings.img_size}' if settings.img_size else 'a square image'
         raise ValueError(
             f'{area} positions per frame do not fit {given} with patches of {patch[1:]} pixels: '
