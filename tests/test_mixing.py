@@ -104,7 +104,7 @@ def shrink(cfg, root):
 
 @pytest.fixture
 def train(tmp_path, monkeypatch):
-    """Run tools/train.py on a config; gives back what it logged, and its last checkpoint."""
+    """Run tools/train.py on a config; returns what it logged, and its last checkpoint."""
     spec = spec_from_file_location('train', REPO / 'tools/train.py')
     tool = module_from_spec(spec)
     spec.loader.exec_module(tool)
@@ -121,8 +121,7 @@ def train(tmp_path, monkeypatch):
         tool.main()
         (scalars,) = work_dir.glob('*/vis_data/scalars.json')
         log = [json.loads(line) for line in scalars.read_text().splitlines()]
-        state = torch.load(work_dir / f'epoch_{epochs}.pth', weights_only=False)['state_dict']
-        return log, state
+        return log, torch.load(work_dir / f'epoch_{epochs}.pth', weights_only=False)
 
     return run
 
@@ -130,7 +129,7 @@ def train(tmp_path, monkeypatch):
 @pytest.mark.parametrize('name', NAMES)
 def test_learns_with_the_train_tool(name, images, train):
     epochs = 12 if 'ventral' in name else 25
-    log, state = train(shrink(load(name), images), epochs)
+    log, checkpoint = train(shrink(load(name), images), epochs)
     steps = [entry for entry in log if 'loss' in entry]
     assert len(steps) == 2 * epochs
     losses = np.array([step['loss'] for step in steps])
@@ -140,7 +139,11 @@ def test_learns_with_the_train_tool(name, images, train):
         assert {f'loss_ventral_{target}' for target in (first, 'contour', 'pixel')} <= set(steps[0])
     if name.startswith('supervised'):
         assert any('accuracy/top1' in entry for entry in log)
-    assert all(value.isfinite().all() for value in state.values())
+    assert all(value.isfinite().all() for value in checkpoint['state_dict'].values())
+    # every parameter was trained; DDP would stop at one that no loss depends on
+    optimizer = checkpoint['optimizer']
+    trained = sum(len(group['params']) for group in optimizer['param_groups'])
+    assert len(optimizer['state']) == trained
 
 
 def test_there_is_a_config_for_each_way_of_mixing():
@@ -192,10 +195,10 @@ def test_maskfeats_loss_is_that_of_gabor_features_on_masked_tokens(images):
 
 
 def test_maes_encoder_goes_on_under_a_classifier(images, train, tmp_path):
-    _, state = train(shrink(load('mmpretrain_mae_in1k_vitb'), images), 1)
+    _, trained = train(shrink(load('mmpretrain_mae_in1k_vitb'), images), 1)
     checkpoint = tmp_path / 'work_dir' / 'epoch_1.pth'
     init = dict(type='Pretrained', checkpoint=str(checkpoint), prefix='backbone.encoder.')
     model = BimmViT(TINY, img_size=32, patch_size=8, init_cfg=init)
     model.init_weights()
     for key, value in model.state_dict().items():
-        assert torch.equal(value, state[f'backbone.encoder.{key}'])
+        assert torch.equal(value, trained['state_dict'][f'backbone.encoder.{key}'])

@@ -13,7 +13,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-NEEDED = ('patch_embed', 'patch_resolution', 'pos_embed', 'layers', 'norm1')
+NEEDED = ('patch_embed', 'patch_resolution', 'pos_embed', 'drop_after_pos', 'layers', 'norm1')
 
 
 @MODELS.register_module()
@@ -128,6 +128,7 @@ class MmpretrainEncoder(BaseModule):
         if vit.cls_token is not None:
             cls = vit.cls_token + vit.pos_embed[:, :1] if extra else vit.cls_token
             x = torch.cat([cls.expand(len(x), -1, -1), x], dim=1)
+        x = vit.drop_after_pos(x)
         x = vit.pre_norm(x) if hasattr(vit, 'pre_norm') else x
         outputs = []
         for end, layer in enumerate(vit.layers, start=1):
