@@ -6,8 +6,10 @@ from mmaction.datasets import VideoDataset
 from mmengine.fileio import exists, isdir, join_path, list_dir_or_file
 from mmengine.registry import DATASETS
 
+from . import av_video  # noqa: F401  registers AvInit
 from .contours import add_contours
 from .decoding import ReplaceBrokenVideos
+from .repeats import repeat_clips
 from .verify import VIDEOS
 
 
@@ -32,6 +34,9 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
         extensions (Sequence[str]): Endings of video files, in any case.
         contour_cache (str, optional): Folder of contours for ``LoadContours``, made by
             ``tools/dataset_converters/extract_contours.py`` of the folder of the videos.
+        num_repeats (int): clips per video, R, each with frames and a crop of its own (repeated
+            sampling, MAE-ST); ``inputs`` then is (R, 3, T, H, W), and a batch has R times as many
+            samples: docs/speed_input.md says what that means for the schedule.
         **kwargs: Other arguments of mmaction2's VideoDataset; and ``decode_timeout``, see
             :class:`bimm_mm.datasets.decoding.ReplaceBrokenVideos`.
 
@@ -40,7 +45,8 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
             video, or there is no ``contour_cache``.
         ContourCacheError: If the contours of some videos are missing.
         ValueError: If neither names a place, an extension does not start with a dot, or
-            ``decode_timeout`` is not positive.
+            ``decode_timeout`` is not positive, or ``num_repeats`` less than 1; with more than 1,
+            on access, if ``pipeline`` does not decode by decord.
         BrokenSampleError: On access, if ten videos in a row are broken; in evaluation, if one is.
     """
 
@@ -52,6 +58,7 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
         data_prefix: dict[str, str] | None = None,
         extensions: Sequence[str] = VIDEOS,
         contour_cache: str | None = None,
+        num_repeats: int = 1,
         **kwargs,
     ) -> None:
         if isinstance(extensions, str) or not all(e.startswith('.') for e in extensions):
@@ -59,6 +66,9 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
                 "extensions must be a sequence of endings that start with a dot, as ('.mp4',), "
                 f'but got {extensions!r}'
             )
+        if num_repeats < 1:
+            raise ValueError(f'num_repeats={num_repeats} must be at least 1')
+        self.num_repeats = num_repeats
         self.extensions = tuple(extension.lower() for extension in extensions)
         self.contour_cache = contour_cache
         super().__init__(
@@ -68,6 +78,12 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
             data_prefix=dict(video='') if data_prefix is None else data_prefix,
             **kwargs,
         )
+
+    def prepare_data(self, idx: int) -> dict:
+        """Run the pipeline on video ``idx``, for ``num_repeats`` clips."""
+        if self.num_repeats == 1:
+            return super().prepare_data(idx)
+        return repeat_clips(self.pipeline, self.get_data_info(idx), self.num_repeats)
 
     def load_data_list(self) -> list[dict]:
         """List the videos: a dict with ``filename`` and ``label`` each, label -1 if unknown.

@@ -1,0 +1,176 @@
+"""Repeated sampling, decoding by PyAV, and the benchmark that measures both."""
+
+import json
+import os
+import random
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+decord = pytest.importorskip('decord', reason='decodes the videos')
+pytest.importorskip('mmaction', reason='needs mmaction2')
+pytest.importorskip('av', reason='AvInit decodes by PyAV')
+
+from mmengine.config import Config  # noqa: E402
+from mmengine.registry import DATASETS, init_default_scope  # noqa: E402
+
+from bimm_mm.datasets.av_video import AvVideo  # noqa: E402
+from bimm_mm.models.pretrainers.preprocessor import ClipDataPreprocessor  # noqa: E402
+
+REPO = Path(__file__).parents[2]
+CONFIG = REPO / 'configs/bimm/joint_k400_vitb_edge.py'
+FRAMES = 90
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = spec_from_file_location('b', REPO / 'tools/analysis_tools/benchmark_loader.py')
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory) -> Path:
+    """One video; frame i is of the grey value 2 * i, with a brighter left edge."""
+    folder = tmp_path_factory.mktemp('videos')
+    writer = cv2.VideoWriter(
+        str(folder / 'grey.mp4'), cv2.VideoWriter_fourcc(*'mp4v'), 25, (128, 96)
+    )
+    for number in range(FRAMES):
+        frame = np.full((96, 128, 3), 2 * number, np.uint8)
+        frame[:, :32] += 40
+        writer.write(frame)
+    writer.release()
+    return folder
+
+
+def build(folder: Path, **settings):
+    cfg = Config.fromfile(CONFIG)
+    init_default_scope(cfg.default_scope)
+    dataset = cfg.train_dataloader.dataset
+    dataset.update(data_root=str(folder), **settings)
+    dataset.pipeline[0].type = settings.pop('init', dataset.pipeline[0].type)
+    dataset.pop('init', None)
+    return DATASETS.build(dataset)
+
+
+@pytest.mark.parametrize('init', ['mmaction.DecordInit', 'AvInit'])
+def test_each_repeat_has_frames_and_a_crop_of_its_own(folder, init):
+    np.random.seed(0)
+    random.seed(0)
+    sample = build(folder, num_repeats=4, init=init)[0]
+    clips = sample['inputs']
+    assert clips.shape == (4, 3, 16, 224, 224)
+    right = clips[:, 0, :, 112, 200].int()  # grey value 2 * i in most crops, more in none
+    starts = (right[:, 0] / 2).tolist()
+    assert len({round(start) for start in starts}) > 1
+    for clip in right:  # every fourth frame, to the precision of the codec
+        assert clip.diff().float().mean().item() == pytest.approx(8, abs=0.3)
+    # the brighter edge is cut differently
+    edges = [(clip[0, 0] > clip[0, 0, :, -1:] + 15).float().mean() for clip in clips.int()]
+    assert len({round(float(edge), 2) for edge in edges}) > 1
+    batch = ClipDataPreprocessor()(dict(inputs=[clips, clips]))
+    assert batch['inputs'].shape == (8, 3, 16, 224, 224)
+
+
+def test_one_repeat_is_the_plain_pipeline_on_the_same_draw(folder, monkeypatch):
+    """With chance switched off, clips of repeated sampling equal a clip of plain sampling."""
+    monkeypatch.setattr(np.random, 'randint', lambda low, high=None, size=None: np.array([5]))
+    monkeypatch.setattr('random.choice', lambda options: options[0])
+    plain = build(folder)[0]['inputs']
+    repeated = build(folder, num_repeats=2)[0]['inputs']
+    assert plain.equal(repeated[:1]) and plain.equal(repeated[1:])
+
+
+def test_num_repeats_must_be_positive_and_needs_a_decoder(folder):
+    with pytest.raises(ValueError, match='num_repeats=0 must be at least 1'):
+        build(folder, num_repeats=0)
+    dataset = build(folder, num_repeats=2, test_mode=True)
+    dataset.pipeline.transforms.pop(0)
+    with pytest.raises(RuntimeError, match='needs a pipeline of DecordInit'):
+        dataset[0]
+
+
+def real_clips() -> Path:
+    default = REPO.parent / 'shared' / 'data'
+    folder = Path(os.environ.get('BIMM_TEST_DATA', default)) / 'clips'
+    if not folder.is_dir():
+        pytest.skip(f'no clips in {folder}; BIMM_TEST_DATA names another folder')
+    return folder
+
+
+@pytest.mark.parametrize('name', ['basketball.mp4', 'arm_wrestling.mp4', 'pool_32frames.mp4'])
+def test_pyav_gives_the_frames_of_decord(name):
+    path = str(real_clips() / name)
+    ours, theirs = AvVideo(path), decord.VideoReader(path, num_threads=1)
+    assert len(ours) == len(theirs)
+    assert ours.get_avg_fps() == pytest.approx(theirs.get_avg_fps())
+    last = len(ours) - 1  # in any order, twice, and across key frames
+    indices = np.array([last, 3, 3, 31, 7, last - 30, 0])
+    frames = ours.get_batch(indices).asnumpy()
+    for index, frame in zip(indices.tolist(), frames, strict=True):
+        assert np.array_equal(frame, theirs[index].asnumpy()), index
+
+
+def test_pyav_says_what_is_wrong(folder, tmp_path):
+    with pytest.raises(IndexError, match=f'frames 0 to {FRAMES} of a video of {FRAMES}'):
+        AvVideo(str(folder / 'grey.mp4')).get_batch(np.array([0, FRAMES]))
+    (tmp_path / 'broken.mp4').write_bytes(b'no video')
+    with pytest.raises(RuntimeError, match='All 1 samples are broken.*\n.*broken.mp4'):
+        build(tmp_path, init='AvInit')[0]
+
+
+def test_benchmark_compares_the_same_frames(tool, folder, tmp_path, monkeypatch, capsys):
+    decoded = []
+    decode = tool.decode
+    monkeypatch.setattr(
+        tool, 'decode', lambda path, clips: (decoded.append(np.stack(clips)), decode(path, clips))
+    )
+    drawn = []
+    original = tool.build_dataset
+
+    def build_spied(*args):
+        dataset = original(*args)
+        step = dataset.pipeline.transforms[2]
+        transform = step.transform
+
+        def spy(results):
+            drawn.append(results['frame_inds'])
+            return transform(results)
+
+        step.transform = spy
+        return dataset
+
+    monkeypatch.setattr(tool, 'build_dataset', build_spied)
+    report = tmp_path / 'figures.json'
+    affinity = os.sched_getaffinity(0)
+    arguments = ['--repeats', '1', '2', '--seconds', '0.1', '--json', str(report)]
+    tool.main([str(folder), '--config', str(CONFIG), *arguments])
+    assert os.sched_getaffinity(0) == affinity
+    assert len(decoded) == len(drawn) >= 4
+    for bare, ours in zip(decoded, drawn, strict=True):
+        assert np.array_equal(np.unique(bare), np.unique(ours))
+    figures = json.loads(report.read_text())
+    assert [row['repeats'] for row in figures['overall']] == [1, 2]
+    assert all(row['pipeline_ms'] > 0 for row in figures['overall'])
+    assert '| grey.mp4 | 128x96 | 90 |' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['nowhere'], 'existing folder of videos'),
+        (['.', '--config', 'configs/bimm/nothing.py'], 'no config file'),
+        (['.', '--config', str(REPO / 'configs/bimm/demo/joint_shapes.py')], 'not on a VideoFol'),
+    ],
+)
+def test_mistakes_are_told(tool, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    if '--config' not in arguments:
+        arguments = [*arguments, '--config', str(CONFIG)]
+    with pytest.raises(SystemExit, match=message):
+        tool.main(arguments)
