@@ -124,7 +124,7 @@ def draw(results: dict, labels: list[str]) -> Figure:
             for end in ends:
                 panel.axvline(end, color='0.85', linewidth=6, zorder=0)
     figure.suptitle(
-        'Solid: trained; dashed: random encoder; triangles: chance; a red dot is a head; grey bars: '
+        'Solid: trained; dashed: random encoder; triangles: chance; a red dot is a head; grey: '
         'ends of the stages',
         fontsize=9,
     )

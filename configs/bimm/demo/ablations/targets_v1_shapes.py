@@ -1,0 +1,11 @@
+# Table 7 at the demo's size, targets: V1 alone, read from the last block. The blocks of the default
+# are shared.
+_base_ = ['../joint_shapes.py']
+
+one_stage = dict(
+    backbone=dict(stage_ends=(6,)),
+    neck=dict(decoders=[_base_.decoders[0]]),
+    targets=[_base_.gabor],
+    loss_weights=None,
+)
+model = dict(share=4, ventral=one_stage, dorsal=one_stage)
