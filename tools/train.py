@@ -5,6 +5,7 @@ import argparse
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import is_distributed
 
 from bimm_mm.compat import init_cpu_launcher
 from bimm_mm.engine.broken_samples import TooManyBrokenSamples
@@ -119,6 +120,8 @@ def main() -> None:
         if error.errno not in DISK_ERRORS:
             raise
         fail(explain(error, error.filename or cfg.work_dir))
+    if is_distributed():  # gloo's threads, left to the end of the process, can abort it
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':

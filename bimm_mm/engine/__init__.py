@@ -4,7 +4,7 @@ from .checkpoint_hook import WholeCheckpointHook
 from .compile import CompileHook
 from .exact_resume import ExactResumeHook
 from .finite import FiniteLossHook
-from .fsdp import wrap_unshared_blocks
+from .fsdp import SharedBlocksFSDPStrategy, wrap_unshared_blocks
 from .hooks import ExplainedVarianceHook, GradientNormHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .stop import StopOnSignalHook
@@ -18,6 +18,7 @@ __all__ = [
     'FiniteLossHook',
     'GradientNormHook',
     'LayerDecayOptimWrapperConstructor',
+    'SharedBlocksFSDPStrategy',
     'StopOnSignalHook',
     'WholeCheckpointHook',
     'wrap_unshared_blocks',

@@ -16,6 +16,7 @@ from mmengine.runner import FlexibleRunner, Runner
 from .config_check import ConfigError, check_options, find_config
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+CPU_STRATEGIES = ('SingleDeviceStrategy', 'DDPStrategy', 'SharedBlocksFSDPStrategy')
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
@@ -68,8 +69,9 @@ def check_strategy(cfg: Config) -> None:
     kind = (cfg.get('strategy') or {}).get('type', 'SingleDeviceStrategy')
     if kind != 'SingleDeviceStrategy' and cfg.launcher == 'none':
         raise ConfigError(f'strategy.type={kind!r} needs a launcher: start it by dist_train.sh')
-    if kind not in ('SingleDeviceStrategy', 'DDPStrategy') and get_device() == 'cpu':
-        raise ConfigError(f'strategy.type={kind!r} needs an accelerator; none was found')
+    if kind not in CPU_STRATEGIES and get_device() == 'cpu':
+        hint = '; SharedBlocksFSDPStrategy does not' if kind == 'FSDPStrategy' else ''
+        raise ConfigError(f'strategy.type={kind!r} needs an accelerator; none was found{hint}')
     if kind == 'DeepSpeedStrategy' and find_spec('deepspeed') is None:
         raise ConfigError("strategy.type='DeepSpeedStrategy': deepspeed is not installed")
 
