@@ -1,5 +1,5 @@
 # Both branches on a handful of real videos, to see that the reconstructions come right: 8 frames of
-# 64x64 pixels, 256 cubes of 2x8x8, of which 75 % are masked; width 128, 6 blocks. The videos are
+# 64x64 pixels, 256 cubes of 2x8x8, of which 62 % are masked; width 128, 6 blocks. The videos are
 # decoded once and held in memory. No ventral stage before. Sizes and schedule are our choice.
 _base_ = ['../_base_/runtime.py']
 
@@ -24,7 +24,7 @@ model = dict(
     init_dorsal_from=None,
     ventral=dict(
         backbone=dict(type='BimmViT', arch=arch, img_size=64, patch_size=8, stage_ends=(2, 4, 6)),
-        masking=dict(type='RandomMasking', ratio=0.75),
+        masking=dict(type='RandomMasking', ratio=0.625),
         neck=dict(type='MultiStageDecoder', decoders=decoders),
         targets=[gabor, contour, dict(type='PixelTarget')],
         loss_weights=(1.0, 8.0, 1.0),
@@ -39,7 +39,7 @@ model = dict(
             tubelet_size=2,
             stage_ends=(2, 4, 6),
         ),
-        masking=dict(type='TubeMasking', ratio=0.75),
+        masking=dict(type='TubeMasking', ratio=0.625),
         neck=dict(type='MultiStageDecoder', decoders=decoders),
         targets=[gabor, contour, dict(type='MotionTarget', scale=1.0)],
         loss_weights=(1.0, 8.0, 1.0),
@@ -47,7 +47,7 @@ model = dict(
 )
 
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=8,
     num_workers=0,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     collate_fn=dict(type='pseudo_collate'),
@@ -56,12 +56,12 @@ train_dataloader = dict(
     ),
 )
 
-iters = 1500
+iters = 1200
 warmup = 150
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=iters)
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
+    optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=0.3),
     constructor='LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=1.0),
@@ -73,7 +73,7 @@ param_scheduler = [
 custom_hooks = [
     dict(type='GradientNormHook', interval=50),
     dict(type='FiniteLossHook'),
-    dict(type='ReconstructionHook', interval=500),
+    dict(type='ReconstructionHook', interval=400),
 ]
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=500, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=400, max_keep_ckpts=1))
 log_processor = dict(by_epoch=False)
