@@ -14,7 +14,7 @@ import torch
 from mmengine import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner
 
 pytest.importorskip('mmdet', reason='detectors are mmdets')
@@ -364,8 +364,28 @@ def test_a_missing_data_set_is_named_at_once(tmp_path, monkeypatch):
     text = str(stop.value)
     for loader in ('train_dataloader', 'val_dataloader'):
         assert f"{loader}.dataset.data_root='data/coco': no such folder {tmp_path}" in text
+    assert "val_evaluator.ann_file='data/coco/annotations/instances_val2017.json': no" in text
     assert re.search("model.backbone.type='BimVit' is in no registry .*BimmViT", text)
     assert not (tmp_path / 'work_dirs').exists()
+
+
+@pytest.mark.parametrize(
+    'classes, message',
+    [
+        (('person', 'dog'), None),
+        (('person', 'dgo'), r"classes=\('person', 'dgo'\) has \['dgo'\], which .*'bicycle'"),
+        (('dog', 'person'), r"classes=\('dog', 'person'\) has another order"),
+        (('bicycle',), r'has 2 images, and none of them is left by filter_cfg='),
+    ],
+)
+def test_names_of_classes_are_those_of_the_annotations(classes, message, coco):
+    cfg = small('maskrcnn_coco_vitb', coco).train_dataloader.dataset
+    cfg.metainfo = dict(classes=classes)
+    if message is None:
+        assert len(DATASETS.build(cfg)) == 2
+    else:
+        with pytest.raises(ValueError, match=message):
+            DATASETS.build(cfg)
 
 
 def test_pictures(overfitted, coco, tmp_path, capsys):
@@ -381,7 +401,7 @@ def test_pictures(overfitted, coco, tmp_path, capsys):
     assert stop.value.code == '1 of 2 images failed'
     printed = capsys.readouterr()
     assert f'{folder}/broken.jpg is no image, or broken' in printed.err
-    assert '2 objects of score 0.3 or more' in printed.out
+    assert '2 found with a score of 0.3 or more' in printed.out
     (picture,) = (tmp_path / 'out').rglob('*.*')
     assert picture == tmp_path / 'out' / 'sub' / f'{name}.png'
     plain, drawn = (cv2.imread(str(p)) for p in (folder / 'sub' / name, picture))

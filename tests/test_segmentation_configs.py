@@ -13,7 +13,7 @@ import torch
 from mmengine import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
 
 pytest.importorskip('mmseg', reason='segmentors are mmsegs')
@@ -271,6 +271,13 @@ def test_a_missing_data_set_is_named_at_once(tmp_path, monkeypatch):
     text = str(stop.value)
     assert "data_root='data/ade/ADEChallengeData2016': no such folder" in text
     assert not (tmp_path / 'work_dirs').exists()
+
+
+def test_a_folder_without_images_is_named(ade):
+    cfg = small(ade).train_dataloader.dataset
+    cfg.data_prefix.img_path = 'annotations/training'
+    with pytest.raises(ValueError, match="annotations/training' has no image that ends in .*jpg"):
+        DATASETS.build(cfg)
 
 
 def test_a_config_without_views_has_no_multi_scale_test(overfitted):

@@ -84,8 +84,8 @@ def build(cfg: Config, checkpoint: str, score: float, device: str | None) -> Cal
     def detect(path: str) -> tuple[np.ndarray, str]:
         result = inferencer(path, return_vis=True, pred_score_thr=score)
         scores = result['predictions'][0]['scores']
-        found = f'{sum(value >= score for value in scores)} objects'
-        return result['visualization'][0], f'{found} of score {score} or more'
+        found = sum(value >= score for value in scores)
+        return result['visualization'][0], f'{found} found with a score of {score} or more'
 
     def segment(path: str) -> tuple[np.ndarray, str]:
         result = inferencer(path, return_vis=True)

@@ -5,6 +5,7 @@
 #   data_root=... test_dataloader.dataset.data_root=...
 _base_ = ['./runtime.py']
 
+custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.ade20k'])
 default_scope = 'mmseg'
 
 size = (512, 512)
@@ -17,7 +18,7 @@ train_dataloader = dict(
     pin_memory=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='ADE20KDataset',
+        type='CheckedADE20KDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
@@ -37,7 +38,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='ADE20KDataset',
+        type='CheckedADE20KDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=[

@@ -15,7 +15,7 @@
 # test_dataloader; val_evaluator.ann_file=... and test_evaluator.ann_file=... name a file in full.
 _base_ = ['./runtime.py']
 
-custom_imports = dict(imports=['bimm_mm', 'bimm_mm.engine.float32_heads'])
+custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.coco', 'bimm_mm.engine.float32_heads'])
 default_scope = 'mmdet'
 
 size = (1024, 1024)
@@ -73,7 +73,7 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='CocoDataset',
+        type='CheckedCocoDataset',
         data_root=data_root,
         ann_file='annotations/instances_train2017.json',
         data_prefix=dict(img='train2017'),
@@ -87,7 +87,7 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CocoDataset',
+        type='CheckedCocoDataset',
         data_root=data_root,
         ann_file='annotations/instances_val2017.json',
         data_prefix=dict(img='val2017'),
