@@ -149,6 +149,10 @@ def missing_paths(node: dict) -> list[str]:
         for key in CHECKPOINT_KEYS:
             if _is_missing(part.get(key)):
                 problems.append(_no_such('file', (*path, key), part[key], part[key]))
+        in_evaluator = bool(path) and str(path[0]).endswith('_evaluator')
+        if in_evaluator and _is_local(part) and _is_missing(part.get('ann_file')):
+            ann_file = part['ann_file']
+            problems.append(_no_such('file', (*path, 'ann_file'), ann_file, ann_file))
         if not any('dataloader' in str(key) for key in path) or not _is_local(part):
             continue
         root = part.get('data_root') or ''
