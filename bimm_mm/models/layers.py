@@ -166,6 +166,7 @@ class TransformerBlock(nn.Module):
         window_size (int): side of the attention windows in tokens; 0 attends globally. A window
             spans all frames. Each window sees a copy of the class token; the copies are averaged
             (our choice; ViTDet drops the class token).
+        norm_eps (float): epsilon of the LayerNorms; MAE's and VideoMAE's is the default.
 
     ``is_shared`` says that the block serves two branches.
     """
@@ -179,13 +180,14 @@ class TransformerBlock(nn.Module):
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
         window_size: int = 0,
+        norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
         hidden = int(embed_dims * mlp_ratio)
         self.window_size = window_size
-        self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.norm1 = nn.LayerNorm(embed_dims, norm_eps)
         self.attn = Attention(embed_dims, num_heads)
-        self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.norm2 = nn.LayerNorm(embed_dims, norm_eps)
         self.mlp = nn.Sequential(
             OrderedDict(
                 fc1=nn.Linear(embed_dims, hidden), act=nn.GELU(), fc2=nn.Linear(hidden, embed_dims)

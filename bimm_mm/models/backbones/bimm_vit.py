@@ -62,6 +62,7 @@ class BimmViT(BaseModule):
             0 means global attention everywhere.
         global_blocks (Sequence[int]): blocks, counted from 0, that attend globally even where
             ``window_size`` is set.
+        norm_eps (float): epsilon of all LayerNorms. Encoders of transformers have 1e-12.
         pos_interpolation (str): 'bicubic' or 'bilinear', of the position embedding.
         with_cp (bool): recompute the blocks' activations in the backward pass, to save memory.
         frozen_stages (int): -1 trains everything, 0 freezes the patch embedding and class token,
@@ -97,6 +98,7 @@ class BimmViT(BaseModule):
         out_indices: Sequence[int] | str | None = None,
         window_size: int = 0,
         global_blocks: Sequence[int] = (),
+        norm_eps: float = 1e-6,
         pos_interpolation: str = 'bicubic',
         with_cp: bool = False,
         frozen_stages: int = -1,
@@ -156,13 +158,14 @@ class BimmViT(BaseModule):
                 arch['mlp_ratio'],
                 rate,
                 0 if index in global_blocks else window_size,
+                norm_eps,
             )
             for index, rate in enumerate(rates)
         )
         # what a checkpoint must have; remembered, as wrappers (FSDP) change names and shapes
         self.parameter_shapes = {name: tuple(p.shape) for name, p in self.named_parameters()}
         for index in self.out_indices:
-            self.add_module(f'norm{index}', nn.LayerNorm(self.embed_dims, eps=1e-6))
+            self.add_module(f'norm{index}', nn.LayerNorm(self.embed_dims, norm_eps))
         self.apply(init_transformer)
         if with_cls_token:
             nn.init.normal_(self.cls_token, std=0.02)
