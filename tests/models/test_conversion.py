@@ -78,9 +78,12 @@ def from_restore(ids_restore: Tensor, mask: Tensor, predictions: Tensor) -> tupl
 
 
 def vit_mae(folder: Path, official: bool) -> Source:
-    model = randomise(
-        transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**IMAGE, **SIZES, **DECODER))
-    )
+    eps = 1e-6 if official else 1e-12
+    config = transformers.ViTMAEConfig(**IMAGE, **SIZES, **DECODER, layer_norm_eps=eps)
+    model = randomise(transformers.ViTMAEForPreTraining(config))
+    # so small that the epsilon counts, as before training
+    model.vit.embeddings.cls_token.data *= 0.05
+    model.vit.embeddings.position_embeddings.data[:, 0] = 0
 
     def features(x: Tensor) -> Tensor:
         model.config.mask_ratio = 0

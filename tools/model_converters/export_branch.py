@@ -46,10 +46,8 @@ def main() -> None:
     for key, reason in exported.dropped.items():
         print(f'left out: {key}, {reason}')
     if exported.differences:
-        print(
-            f'NOT the same features: {"; ".join(exported.differences)}. '
-            'docs/checkpoints.md says how to mend it (complete_videomae).'
-        )
+        reasons = '; '.join(exported.differences)
+        print(f'NOT the same features: {reasons}. See docs/checkpoints.md')
 
 
 if __name__ == '__main__':

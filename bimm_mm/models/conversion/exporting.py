@@ -40,6 +40,7 @@ class Encoder:
     state: dict[str, Tensor]
     num_heads: int
     norm_after_mean: bool = False
+    norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
         self.weight = self.state['patch_embed.projection.weight']
@@ -74,7 +75,8 @@ def describe(
 
     Args:
         state: the ``state_dict`` of a :class:`BimmViT`.
-        backbone: its config, where it is known; ``arch`` and ``norm_after_mean`` are read.
+        backbone: its config, where it is known; ``arch``, ``norm_after_mean`` and ``norm_eps`` are
+            read.
         num_heads: attention heads, where they are in no config. Known widths need none.
 
     Raises:
@@ -90,11 +92,13 @@ def describe(
             f'num_heads={heads}: the encoder is {width} wide, and its weights do not tell the '
             'number of attention heads: give --num-heads'
         )
-    return Encoder(state, heads, bool(backbone.get('norm_after_mean')))
+    return Encoder(
+        state, heads, backbone.get('norm_after_mean', False), backbone.get('norm_eps', 1e-6)
+    )
 
 
 def to_timm(encoder: Encoder) -> Exported:
-    """An image encoder as timm's ``vit_*_patch16_224``: the same features.
+    """An image encoder as timm's ``vit_*_patch16_224``: the same features, if norm_eps is 1e-6.
 
     ``timm.create_model('local-dir:FOLDER', pretrained=True)`` builds and loads it.
 
@@ -150,7 +154,10 @@ def to_timm(encoder: Encoder) -> Exported:
         ),
     )
     dropped = dict.fromkeys(encoder.other_norms, 'serves the decoder of a stage in pretraining')
-    return Exported(tensors, config, dropped=dropped)
+    differences = []
+    if encoder.norm_eps != 1e-6:
+        differences.append(f"timm's LayerNorms have an epsilon of 1e-6, not {encoder.norm_eps}")
+    return Exported(tensors, config, dropped=dropped, differences=differences)
 
 
 BLOCK_PARTS = {
@@ -204,7 +211,7 @@ def to_huggingface(encoder: Encoder) -> Exported:
         num_attention_heads=encoder.num_heads,
         intermediate_size=encoder.hidden,
         hidden_act='gelu',
-        layer_norm_eps=1e-6,
+        layer_norm_eps=encoder.norm_eps,
         image_size=encoder.img_size,
         patch_size=encoder.patch[1],
         num_channels=encoder.weight.shape[1],

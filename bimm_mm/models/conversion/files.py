@@ -169,6 +169,7 @@ def _read_config(config: dict, source: str | os.PathLike) -> Settings:
         num_heads=config.get('num_attention_heads', args.get('num_heads')),
         decoder_num_heads=config.get('decoder_num_attention_heads'),
         norm_pixels=config.get('norm_pix_loss'),
+        norm_eps=config.get('layer_norm_eps'),
     )
 
 

@@ -163,6 +163,9 @@ def _convert_encoder(
             'data_preprocessor needs mean=[114.75] * 3 and std=[57.375] * 3'
         )
     backbone = _backbone_config(state, arch, settings, pooled)
+    eps = settings.norm_eps or layout.norm_eps
+    if eps != 1e-6:
+        backbone['norm_eps'] = eps
     return Imported(kind, 'dorsal' if layout.video else 'ventral', state, backbone, notes=notes)
 
 

@@ -114,6 +114,7 @@ class Layout:
         decoder_heads: attention heads of a decoder by its width; a checkpoint does not tell them.
         norm_pixels: how its pretraining normalises the pixels of a patch, ``PixelTarget``'s
             ``normalize``.
+        norm_eps: epsilon of its encoder's LayerNorms, unless a config.json says another.
     """
 
     source: str
@@ -122,6 +123,7 @@ class Layout:
     video: bool
     decoder_heads: dict[int, int]
     norm_pixels: str = 'patch'
+    norm_eps: float = 1e-6
 
     def rename(self, key: str) -> str | None:
         """A key's name by the table, None where it has none."""
@@ -165,6 +167,7 @@ KINDS = {
         r'(vit\.)?embeddings\.cls_token',
         False,
         _MAE_HEADS,
+        norm_eps=1e-12,
     ),
     'mae_st': Layout(
         'MAE-ST (facebookresearch/mae_st)',
@@ -196,5 +199,6 @@ KINDS = {
         True,
         _VIDEOMAE_HEADS,
         'channel',
+        norm_eps=1e-12,
     ),
 }

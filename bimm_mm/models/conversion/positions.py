@@ -17,6 +17,7 @@ class Settings:
         num_heads (int, optional): of the encoder; that of the known ViT of its width.
         decoder_num_heads (int, optional): likewise.
         norm_pixels (bool, optional): whether its pretraining normalised the pixels of a patch.
+        norm_eps (float, optional): epsilon of the encoder's LayerNorms; that of the layout.
     """
 
     num_frames: int | None = None
@@ -24,6 +25,7 @@ class Settings:
     num_heads: int | None = None
     decoder_num_heads: int | None = None
     norm_pixels: bool | None = None
+    norm_eps: float | None = None
 
 
 def sinusoid_positions(grid: tuple[int, int, int], embed_dims: int) -> Tensor:
