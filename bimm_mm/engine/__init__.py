@@ -7,6 +7,7 @@ from .finite import FiniteLossHook
 from .fsdp import SharedBlocksFSDPStrategy, wrap_unshared_blocks
 from .hooks import ExplainedVarianceHook, GradientNormHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
+from .reconstruction_hook import ReconstructionHook
 from .stop import StopOnSignalHook
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     'FiniteLossHook',
     'GradientNormHook',
     'LayerDecayOptimWrapperConstructor',
+    'ReconstructionHook',
     'SharedBlocksFSDPStrategy',
     'StopOnSignalHook',
     'WholeCheckpointHook',

@@ -10,7 +10,7 @@ from PIL import Image
 
 import bimm_mm  # noqa: F401
 from bimm_mm.datasets.decoded_clips import DecodedClipsDataset
-from bimm_mm.engine.reconstruction_hook import ReconstructionHook
+from bimm_mm.engine import ReconstructionHook
 from bimm_mm.visualization import (
     animate_reconstruction,
     picture_branch,

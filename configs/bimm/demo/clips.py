@@ -4,8 +4,7 @@
 _base_ = ['../_base_/runtime.py']
 
 custom_imports = dict(
-    imports=['bimm_mm', 'bimm_mm.datasets.decoded_clips', 'bimm_mm.engine.reconstruction_hook'],
-    allow_failed_imports=False,
+    imports=['bimm_mm', 'bimm_mm.datasets.decoded_clips'], allow_failed_imports=False
 )
 
 arch = dict(embed_dims=128, depth=6, num_heads=4)
