@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -25,7 +26,11 @@ COMMANDS = {
     '--cfg-options model.init_dorsal_from=EVIL',
     'test.py': f'{FINETUNE} EVIL --work-dir w --cfg-options {SMALL}',
     'inference.py': f'{FINETUNE} EVIL video.mp4 --device cpu --cfg-options {SMALL}',
+    'image_demo.py': 'configs/bimm/maskrcnn_coco_vitb.py EVIL pictures --device cpu',
     'benchmarks/knn.py': 'configs/bimm/demo/joint_shapes.py EVIL',
+    'analysis_tools/probe_pathway.py': 'configs/bimm/demo/joint_shapes.py EVIL --out-dir o',
+    'analysis_tools/stage_gradients.py': 'configs/bimm/demo/joint_shapes.py EVIL --out-dir o',
+    'visualization/reconstruct.py': 'configs/bimm/demo/joint_shapes.py EVIL video.mp4 --out-dir o',
     'demo_finetune.py': '--checkpoint EVIL --clips 32 --iters 40 --work-dir w',
     'model_converters/export_branch.py': 'EVIL out --branch dorsal',
     'model_converters/export_branch.py, timm': 'EVIL out --branch ventral --format timm',
@@ -41,6 +46,7 @@ COMMANDS = {
 NEEDS = {
     'test.py': 'mmaction',
     'inference.py': 'decord',
+    'image_demo.py': 'mmdet',
     'deployment/export_onnx.py': 'onnxruntime',
     'dataset_converters/extract_contours.py': 'segment_anything',
 }
@@ -86,6 +92,16 @@ def test_tool(evil, monkeypatch, name):
     assert not Path('pwned').exists()
     assert 'could run code' in message and 'system' in message
     assert not Path('out').exists() and not Path('out.onnx').exists()
+
+
+def test_no_tool_is_forgotten():
+    pattern = r"add_argument\(\s*'(--)?(checkpoint|resume|source)'"
+    tools = {
+        str(path.relative_to(REPO / 'tools'))
+        for path in (REPO / 'tools').rglob('*.py')
+        if re.search(pattern, path.read_text())
+    }
+    assert tools == {name.split(',')[0] for name in COMMANDS}
 
 
 @pytest.mark.parametrize('key', ['init_cfg', 'init_from'])

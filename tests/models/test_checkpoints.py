@@ -114,6 +114,13 @@ def test_a_branch_pretrained_alone(tmp_path):
     assert not (tmp_path / 'no.pth').exists()
 
 
+def test_a_checkpoint_of_a_wrapped_model(joint, tmp_path):
+    model, _ = joint
+    state = {f'module.{key}': value for key, value in model.state_dict().items()}
+    torch.save(dict(state_dict=state), tmp_path / 'ddp.pth')
+    assert read_checkpoint(tmp_path / 'ddp.pth')['state_dict'].keys() == model.state_dict().keys()
+
+
 def test_no_pretraining_checkpoint(tmp_path):
     torch.save(dict(state_dict=BimmViT(arch=ARCH).state_dict()), tmp_path / 'plain.pth')
     with pytest.raises(ValueError, match='plain.pth is no pretraining checkpoint.*cls_token'):
