@@ -26,8 +26,8 @@ class StopOnSignalHook(Hook):
     processes agree after each iteration, so one that was told is enough. A second signal changes
     nothing. A validation is finished first. The same command with ``--resume`` goes on.
 
-    Schedulers send the signals to all processes. Those that load data take them from the process
-    that started them only, which still needs its batch.
+    Schedulers send the signals to all processes. Those that were started by this one, to load data
+    or to measure, take them from it only: it still needs what they make, and ends them by SIGTERM.
 
     Needs :class:`WholeCheckpointHook` as the checkpoint hook.
     """
@@ -47,11 +47,13 @@ class StopOnSignalHook(Hook):
                 loader.worker_init_fn = partial(_obey_parent, loader.worker_init_fn)
         if threading.current_thread() is threading.main_thread():  # Python allows it only there
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            os.register_at_fork(after_in_child=self._forked)
 
     def after_train(self, runner: Runner) -> None:
         """Stop listening."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._before = {}
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
@@ -66,6 +68,11 @@ class StopOnSignalHook(Hook):
 
     def _note(self, number: int, frame: object) -> None:
         self.received = signal.Signals(number)
+
+    def _forked(self) -> None:
+        """A new process would inherit the handler, and never end when it is told to."""
+        if self._before:
+            _obey_parent(None, 0)
 
     def _stop_if_told(self, runner: Runner, iteration: int) -> None:
         told = torch.tensor(self.received or 0)
@@ -96,7 +103,7 @@ def checkpoint_hook(runner: Runner) -> WholeCheckpointHook:
 
 
 def _obey_parent(init: Callable | None, worker: int) -> None:
-    """Start a process that loads data: it ends when its parent says so, and for nobody else."""
+    """Let this process end when its parent says so, and for nobody else."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     threading.Thread(target=_wait_for_parent, daemon=True).start()
     if init is not None:
