@@ -35,7 +35,7 @@ class WholeCheckpointHook(CheckpointHook):
 
     def before_run(self, runner: Runner) -> None:
         """Have all checkpoints of the run written whole, and find the newest if it resumes."""
-        if not hasattr(runner.save_checkpoint, '__wrapped__'):
+        if 'save_checkpoint' not in vars(runner):  # else it has been done
             runner.save_checkpoint = _save_whole(runner.save_checkpoint)
         if runner._resume and runner._load_from is None:
             if is_main_process():

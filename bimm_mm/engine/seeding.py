@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 SAMPLE, ITERATION = 0, 1  # two streams of seeds that have nothing in common
 REMEMBERED = 1000  # batches; more than any loader makes in advance
@@ -122,13 +122,13 @@ def number_batches(loader: DataLoader, seed: int, rank: int) -> DataLoader:
     """The same loader, with seeded samples and numbered batches as its ``batch_sampler``.
 
     Raises:
-        TypeError: it has no batch sampler, as one of an iterable dataset.
+        TypeError: it draws no batches of indices, as that of an iterable dataset.
     """
-    if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
+    if loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
         raise TypeError(
-            f'train_dataloader ({type(loader).__name__} of {type(loader.dataset).__name__}) has no '
-            'batch sampler, so a run cannot be resumed exactly; use a dataset with a length, and '
-            'batch_size, or take ExactResumeHook out (default_hooks.exact_resume=None)'
+            f'train_dataloader, of {type(loader.dataset).__name__}, draws no batches of indices: '
+            'the run cannot be resumed exactly. Use a data set with a length, and batch_size, or '
+            'leave the hook out (default_hooks.exact_resume=None)'
         )
     same = ('num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn')
     same += ('multiprocessing_context', 'generator', 'prefetch_factor', 'persistent_workers')

@@ -16,9 +16,9 @@ import torch
 
 from bimm_mm import compat
 
-KILLS = 20 if os.environ.get('BIMM_LONG_TESTS') else 4
+KILLS = 20 if os.environ.get('BIMM_LONG_TESTS') else 2
 LOOPS = ('epoch', 'iter')  # half of the kills each
-ITERATIONS = 40
+ITERATIONS = 30
 
 
 @pytest.fixture(scope='module')

@@ -26,7 +26,7 @@ from bimm_mm.datasets import MovingShapesDataset
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'bimm' / 'demo' / 'joint_shapes.py'
 SAMPLES, BATCH = 40, 4
-ITERATIONS = 40  # four epochs
+ITERATIONS = 30  # three epochs
 EVERY = 3  # iterations between two checkpoints: not a divisor of an epoch's
 SLOW = 0.01  # seconds that each step of writing a file takes
 
@@ -78,7 +78,7 @@ def build_config(loop: str, work_dir: str) -> Config:
             'default_hooks.logger.interval': 10,
             'param_scheduler': [
                 dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=12),
-                dict(type='CosineAnnealingLR', T_max=28, by_epoch=False, begin=12, end=40),
+                dict(type='CosineAnnealingLR', T_max=18, by_epoch=False, begin=12, end=30),
             ],
         }
     )

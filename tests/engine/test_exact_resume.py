@@ -1,0 +1,106 @@
+"""Where data go on after a checkpoint, without any training but of a model of one weight."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler, pseudo_collate
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+
+from bimm_mm.engine.seeding import NumberedBatches, SeededDataset, derive_seed, number_batches
+
+
+class Draws(torch.utils.data.Dataset):
+    """Samples that show what the three generators give."""
+
+    metainfo = dict(classes=('a',))
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return index, random.random(), np.random.rand(), torch.rand(()).item()
+
+
+def loader(workers=0, sampler=DefaultSampler, epoch=0, start=(0, 0), rank=0):
+    dataset = Draws()
+    plain = DataLoader(
+        dataset,
+        batch_size=3,
+        sampler=sampler(dataset, shuffle=True, seed=5),
+        num_workers=workers,
+        collate_fn=pseudo_collate,
+        drop_last=True,
+    )
+    numbered = number_batches(plain, seed=1, rank=rank)
+    numbered.batch_sampler.epoch, numbered.batch_sampler.start = epoch, start
+    numbered.batch_sampler.sampler.set_epoch(epoch)
+    return numbered
+
+
+def take(loader, count=3):
+    return [tuple(map(tuple, batch)) for _, batch in zip(range(count), loader, strict=False)]
+
+
+def test_samples_do_not_depend_on_workers_or_on_what_was_drawn_before():
+    wanted = take(loader())
+    torch.manual_seed(7)
+    assert take(loader()) == wanted
+    assert take(loader(workers=2)) == wanted
+    flat = [sample for batch in wanted for sample in zip(*batch, strict=True)]
+    assert all(len(set(values)) == 9 for values in zip(*flat, strict=True))
+
+
+def test_other_epochs_processes_and_seeds_draw_otherwise():
+    wanted = {value for batch in take(loader()) for value in batch[1]}
+    for other in (loader(epoch=1), loader(rank=1)):
+        assert wanted.isdisjoint(value for batch in take(other) for value in batch[1])
+    assert derive_seed(0, 1) != derive_seed(1, 0)
+
+
+def test_data_go_on_in_the_middle_of_an_epoch_and_the_next_is_whole():
+    wanted = take(loader(epoch=4))
+    resumed = loader(epoch=4, start=(4, 2))
+    assert take(resumed) == wanted[2:]
+    resumed.batch_sampler.epoch = 5
+    resumed.batch_sampler.sampler.set_epoch(5)
+    assert take(resumed) == take(loader(epoch=5))
+    assert take(loader(epoch=4, start=(4, 3))) == []
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_an_endless_sampler_starts_where_it_should_whatever_was_read_in_advance(workers):
+    wanted = take(loader(sampler=InfiniteSampler), 8)
+    resumed = loader(workers, sampler=InfiniteSampler, start=(0, 5))
+    next(iter(resumed.batch_sampler.sampler))  # mmengine's loop reads from it before it is replaced
+    assert take(resumed, 3) == wanted[5:]
+
+
+def test_batches_remember_their_samples_by_the_iteration():
+    numbered = loader(start=(0, 1)).batch_sampler
+    numbered.iteration = 100
+    batches = [[index for index, _ in batch] for batch in numbered]
+    assert [numbered.indices_of(i) for i in (100, 101, 102)] == [*batches, []]
+
+
+def test_the_dataset_is_still_the_dataset():
+    dataset = SeededDataset(Draws())
+    assert len(dataset) == 10 and dataset.metainfo == Draws.metainfo
+    with pytest.raises(AttributeError, match='nonsense'):
+        dataset.nonsense  # noqa: B018
+
+
+def test_what_has_no_sequence_is_refused():
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(range(3))
+
+    with pytest.raises(TypeError, match='train_dataloader, of Stream, draws no batches'):
+        number_batches(DataLoader(Stream()), seed=0, rank=0)
+    with pytest.raises(TypeError, match='train_dataloader, of Draws, draws no batches'):
+        number_batches(DataLoader(Draws(), batch_size=None), seed=0, rank=0)
+
+
+def test_the_length_is_that_of_all_batches():
+    assert len(NumberedBatches(BatchSampler(range(10), 4, drop_last=False), 0, 0)) == 3
