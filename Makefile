@@ -6,13 +6,14 @@ PYTHON ?=
 stamp := $(VENV)/.installed
 run := PATH="$(abspath $(VENV))/bin:$$PATH"
 
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test test-faults lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make install    create $(VENV): the pinned versions, mmcv compiled, this package'
 	@echo 'make demo       pretrain a small BIMM in both stages and show what it learned'
 	@echo 'make test       lint, then all tests'
+	@echo 'make test-faults kill trainings at random, and feed 1,000 broken files (minutes)'
 	@echo 'make lint       ruff check and ruff format --check'
 	@echo 'make clean      remove caches and build files (not $(VENV), not work_dirs)'
 
@@ -31,6 +32,9 @@ lint: $(stamp)
 
 test: lint
 	@$(run) python -m pytest
+
+test-faults: $(stamp)
+	@$(run) BIMM_LONG_TESTS=1 python -m pytest tests/faults -s
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
