@@ -13,6 +13,8 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from .arch import read_stage_ends
+
 NEEDED = ('patch_embed', 'patch_resolution', 'pos_embed', 'drop_after_pos', 'layers', 'norm1')
 
 
@@ -66,8 +68,8 @@ class MmpretrainEncoder(BaseModule):
     Args:
         vit (dict): config of the backbone, as ``dict(type='mmpretrain.VisionTransformer')``.
         stage_ends (Sequence[int], optional): number of layers after which each stage ends, the
-            last one being all of them; the last stage only by default. Each stage but the last,
-            which has the backbone's own norm, gets a LayerNorm.
+            last one being all of them; by default as :class:`BimmViT` has it. Each stage but the
+            last, which has the backbone's own norm, gets a LayerNorm.
         out_type, out_indices: what a branch demands, 'raw' and 'stages', and nothing else.
 
     Raises:
@@ -95,14 +97,11 @@ class MmpretrainEncoder(BaseModule):
         self.depth = len(self.vit.layers)
         self.grid_size = (1, *self.vit.patch_resolution)
         self.patch_size = (1, *self.vit.patch_embed.projection.kernel_size)
-        self.stage_ends = tuple(stage_ends or (self.depth,))
+        self.stage_ends = read_stage_ends(stage_ends, self.depth)
         self.num_stages = len(self.stage_ends)
-        ends = self.stage_ends
-        if list(ends) != sorted(set(ends)) or ends[0] < 1 or ends[-1] != self.depth:
-            raise ValueError(
-                f'stage_ends={ends} must increase from at least 1 up to the depth, {self.depth}'
-            )
-        self.norms = nn.ModuleList(nn.LayerNorm(self.embed_dims, eps=1e-6) for _ in ends[:-1])
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(self.embed_dims, eps=1e-6) for _ in self.stage_ends[1:]
+        )
 
     def forward(self, x: Tensor, ids_keep: Tensor | None = None) -> tuple[Tensor, ...]:
         """Encode images (B, 3, H, W) of the size that the backbone is made for.

@@ -17,14 +17,9 @@ from ..layers import (
     resize_position_embedding,
     sincos_position_embedding,
 )
+from .arch import read_arch, read_out_indices, read_stage_ends
 from .loading import encoders_in, fit_state_dict
 
-ARCHS = {
-    'tiny': dict(embed_dims=192, depth=12, num_heads=3),
-    'small': dict(embed_dims=384, depth=12, num_heads=6),
-    'base': dict(embed_dims=768, depth=12, num_heads=12),
-    'large': dict(embed_dims=1024, depth=24, num_heads=16),
-}
 OUT_TYPES = ('cls_token', 'avg_featmap', 'featmap', 'raw')
 
 
@@ -107,14 +102,14 @@ class BimmViT(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        arch = self._read_arch(arch)
+        arch = read_arch(arch)
         self.embed_dims, self.depth = arch['embed_dims'], arch['depth']
         self.is_video = num_frames is not None
         self.patch_size = (tubelet_size if self.is_video else 1, patch_size, patch_size)
         self.in_channels = in_channels
-        self.stage_ends = self._read_stage_ends(stage_ends)
+        self.stage_ends = read_stage_ends(stage_ends, self.depth)
         self.num_stages = len(self.stage_ends)
-        self.out_indices = self._read_out_indices(out_indices)
+        self.out_indices = read_out_indices(out_indices, self.stage_ends)
         self.out_type = out_type
         if out_type not in OUT_TYPES:
             raise ValueError(f"out_type='{out_type}' must be one of {', '.join(OUT_TYPES)}")
@@ -309,42 +304,3 @@ class BimmViT(BaseModule):
             module.eval().requires_grad_(False)
         if self.frozen_stages >= 0 and self.cls_token is not None:
             self.cls_token.requires_grad_(False)
-
-    @staticmethod
-    def _read_arch(arch: str | dict) -> dict:
-        if isinstance(arch, str):
-            if arch not in ARCHS:
-                raise ValueError(f"arch='{arch}' must be one of {', '.join(ARCHS)}, or a dict")
-            arch = ARCHS[arch]
-        wanted = {'embed_dims', 'depth', 'num_heads'}
-        if not wanted <= set(arch) <= wanted | {'mlp_ratio'}:
-            raise ValueError(
-                f'arch={dict(arch)} must have embed_dims, depth and num_heads, '
-                'and may have mlp_ratio'
-            )
-        return dict(mlp_ratio=4.0) | dict(arch)
-
-    def _read_stage_ends(self, ends: Sequence[int] | None) -> tuple[int, ...]:
-        if ends is None:
-            ends = sorted({max(self.depth // 6, 1), max(self.depth // 3, 1), self.depth})
-        ends = tuple(ends)
-        if list(ends) != sorted(set(ends)) or not ends or ends[0] < 1 or ends[-1] != self.depth:
-            raise ValueError(
-                f'stage_ends={ends} must increase from at least 1 up to the depth, {self.depth}'
-            )
-        return ends
-
-    def _read_out_indices(self, indices: Sequence[int] | str | None) -> tuple[int, ...]:
-        if isinstance(indices, str):
-            if indices != 'stages':
-                raise ValueError(f"out_indices='{indices}' must be 'stages' or a list of blocks")
-            indices = [end - 1 for end in self.stage_ends]
-        indices = [-1] if indices is None else list(indices)
-        resolved = tuple(index % self.depth for index in indices)
-        out_of_range = any(not -self.depth <= index < self.depth for index in indices)
-        if out_of_range or list(resolved) != sorted(set(resolved)) or not resolved:
-            raise ValueError(
-                f'out_indices={tuple(indices)} must increase within the blocks, '
-                f'0 to {self.depth - 1} (or negative from the end)'
-            )
-        return resolved

@@ -5,8 +5,6 @@ file leaves random weights behind. The encoder therefore looks at what it is giv
 whoever loads it: ``init_cfg``, ``load_from``, ``--resume`` or ``load_state_dict``.
 """
 
-import math
-
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
@@ -70,8 +68,8 @@ def _problems(encoder: nn.Module, state: dict[str, Tensor]) -> list[str]:
     """Why the weights ``state`` are not this encoder's."""
     if not encoder.parameter_shapes.keys() & state.keys():
         return [
-            "it has no weights for it (of another model's checkpoint, init_cfg with a prefix takes "
-            'the encoder)'
+            'it has no weights for it (out of the checkpoint of another model, init_cfg with a '
+            'prefix takes the encoder)'
         ]
     weight = state.get(PATCH_EMBEDDING)
     if weight is not None and weight.dim() != (5 if encoder.is_video else 4):
@@ -95,7 +93,7 @@ def _problems(encoder: nn.Module, state: dict[str, Tensor]) -> list[str]:
         if key not in state or tuple(state[key].shape) != shape
     ]
     positions = state.get('pos_embed')
-    if positions is not None and (positions.dim() != 5 or math.prod(positions.shape) == 0):
+    if positions is not None and positions.dim() != 5:
         problems.append(f"pos_embed has shape {tuple(positions.shape)}, not (1, T', H', W', C)")
     return problems
 

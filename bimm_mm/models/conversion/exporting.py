@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..backbones.bimm_vit import ARCHS
+from ..backbones.arch import ARCHS
 from ..targets.base import IMAGENET_MEAN, IMAGENET_STD
 from .importing import HEADS
 from .positions import sinusoid_positions

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..backbones.bimm_vit import ARCHS
+from ..backbones.arch import ARCHS
 from .blocks import convert_blocks, reorder, take
 from .layouts import KINDS, Layout
 from .positions import Settings, convert_positions, patch_of, sinusoid_positions
