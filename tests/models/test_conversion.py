@@ -98,7 +98,7 @@ def vit_mae(folder: Path, official: bool) -> Source:
     if official:
         args = argparse.Namespace(model='mae_vit_base_patch16', norm_pix_loss=True)
         content = dict(model=OFFICIAL['mae'](model.state_dict()), epoch=799, args=args)
-        return Source('mae', content, features, predict)
+        return Source('mae', content, features, predict, ('epoch', 'args'))
     model.save_pretrained(folder)
     return Source('mae_hf', folder, features, predict)
 
@@ -158,7 +158,7 @@ def videomae_mmaction(folder: Path, pooled: bool) -> Source:
         return output if pooled else output.flatten(2).transpose(1, 2)
 
     content = dict(state_dict=model.state_dict(), meta=dict(epoch=1))
-    return Source('videomae_mmaction', content, features, dropped=('cls_head.',))
+    return Source('videomae_mmaction', content, features, dropped=('cls_head.', 'meta'))
 
 
 def mae_mmpretrain(folder: Path) -> Source:

@@ -52,12 +52,13 @@ def mae(width=48, **more) -> dict:
 
 def test_says_what_was_written_left_out_and_how_it_is_used(run, tmp_path):
     head = {'head.weight': torch.zeros(5, 48), 'optimizer_step': torch.zeros(1)}
-    torch.save(dict(model=mae(**head)), tmp_path / 'mae.pth')
+    torch.save(dict(model=mae(**head), optimizer={}), tmp_path / 'mae.pth')
     text = run('import_checkpoint.py', tmp_path / 'mae.pth', tmp_path / 'out.pth', '--num-heads', 4)
     assert 'encoder of the ventral branch, 18 tensors' in text
     assert '--kind mae' in text
     assert 'left out, the head of a task:\n  head.weight' in text
     assert 'left out, of no use here:\n  optimizer_step' in text
+    assert 'left out, no weights of the model:\n  optimizer' in text
     config = text.partition('backbone = ')[2]
     encoder = BimmViT(**{k: v for k, v in eval(config).items() if k != 'type'})
     encoder.load_state_dict(torch.load(tmp_path / 'out.pth')['state_dict'])
@@ -159,8 +160,16 @@ def test_folders(run, tmp_path):
     assert 'no *.safetensors or pytorch_model.bin in the folder' in text
     (tmp_path / 'config.json').write_text('{"hidden_act": "gelu_new"}')
     safetensors.save_file(mae(), tmp_path / 'model.safetensors')
+    (tmp_path / 'other.safetensors').write_text('not looked at')
     text = run('import_checkpoint.py', tmp_path, tmp_path / 'out.pth')
     assert "hidden_act='gelu_new' in its config.json, must be 'gelu'" in text
+
+
+def test_a_broken_config_is_named(run, tmp_path):
+    safetensors.save_file(mae(), tmp_path / 'model.safetensors')
+    (tmp_path / 'config.json').write_text('{')
+    text = run('import_checkpoint.py', tmp_path, tmp_path / 'out.pth')
+    assert f'{tmp_path}/config.json is no JSON' in text
 
 
 def test_a_truncated_file_is_named(run, tmp_path):

@@ -42,13 +42,14 @@ def import_checkpoint(
         ValueError: it is no checkpoint, would run code, is of no known kind, or does not fit.
         OSError: ``target`` cannot be written.
     """
-    state, config = read_weights(source)
+    state, others, config = read_weights(source)
     kind = kind or recognise(state, str(source))
     known = _read_config(config, source)
     for name, value in vars(settings or Settings()).items():
         if value is not None:
             known = replace(known, **{name: value})
     result = convert(state, kind, known)
+    result.dropped |= dict.fromkeys(others, 'no weights of the model')
     meta = dict(
         bimm_mm_version=__version__,
         stage=result.branch,
@@ -104,8 +105,11 @@ def export_folder(
     return exported
 
 
-def read_weights(source: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
-    """The weights in a file or folder, without running code, and the config.json next to them.
+def read_weights(source: str | os.PathLike) -> tuple[dict[str, Tensor], list[str], dict]:
+    """The weights in a file or folder, without running code.
+
+    Returns:
+        tuple: the weights, the keys of what else is in the file, and the config.json next to it.
 
     Raises:
         FileNotFoundError: there is no such file, or no weights in the folder.
@@ -113,7 +117,9 @@ def read_weights(source: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
     """
     path, config = Path(source), {}
     if path.is_dir():
-        files = sorted(path.glob('*.safetensors')) or sorted(path.glob('pytorch_model*.bin'))
+        whole = path / 'model.safetensors'
+        files = [whole] if whole.is_file() else sorted(path.glob('*.safetensors'))
+        files = files or sorted(path.glob('pytorch_model*.bin'))
         if not files:
             raise FileNotFoundError(f'no *.safetensors or pytorch_model.bin in the folder {path}')
     elif path.is_file():
@@ -121,14 +127,18 @@ def read_weights(source: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
     else:
         raise FileNotFoundError(f'no checkpoint {path.absolute()}')
     if path.is_dir() or path.suffix == '.safetensors':
-        file = files[0].with_name('config.json')
-        config = json.loads(file.read_text()) if file.is_file() else {}
-    state = {}
+        config = _read_json(files[0].with_name('config.json'))
+    state, others = {}, []
     for file in files:
-        state |= _read_safetensors(file) if file.suffix == '.safetensors' else _read_pickle(file)
+        if file.suffix == '.safetensors':
+            state |= _read_safetensors(file)
+        else:
+            weights, rest = _read_pickle(file)
+            state |= weights
+            others += rest
     if all(key.startswith('module.') for key in state):  # of DistributedDataParallel
         state = {key.removeprefix('module.'): value for key, value in state.items()}
-    return state, config
+    return state, others, config
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -143,17 +153,26 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f'{path} is no safetensors file, or broken: {error}') from error
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    content = read_checkpoint(path)['state_dict']
-    for _ in range(3):
-        inside = next((content[k] for k in WRAPPERS if isinstance(content.get(k), dict)), None)
+def _read_pickle(path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights in a file of ``torch.save``, and the keys of what is beside them."""
+    content, others = read_checkpoint(path), []
+    while True:
+        inside = next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)
         if inside is None:
             break
-        content = inside
+        others += [str(key) for key in content if key != inside]
+        content = content[inside]
     state = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not state:
         raise ValueError(f'{path} holds no weights; its keys are {", ".join(map(str, content))}')
-    return state
+    return state, others + [str(key) for key in content if key not in state]
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f'{path} is no JSON: {error}') from error
 
 
 def _read_config(config: dict, source: str | os.PathLike) -> Settings:
