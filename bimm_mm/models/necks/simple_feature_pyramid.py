@@ -28,7 +28,8 @@ class LayerNorm2d(nn.LayerNorm):
         """(B, C, H, W) to (B, C, H, W)."""
         x = x.permute(0, 2, 3, 1)
         x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
-        return x.permute(0, 3, 1, 2)
+        # mmcv's RoIAlign takes the memory to be (B, C, H, W), whatever the strides say
+        return x.permute(0, 3, 1, 2).contiguous()
 
 
 @MODELS.register_module()

@@ -79,6 +79,18 @@ def test_maps_are_float32_under_mixed_precision():
     assert {m.dtype for m in maps} == {torch.float32}
 
 
+def test_maps_lie_in_memory_as_roi_align_reads_them():
+    """It ignores strides: of a map with the channels last it would read other values."""
+    ops = pytest.importorskip('mmcv.ops')
+    maps = SimpleFeaturePyramid(8, out_channels=4)([torch.randn(2, 8, 4, 4)])
+    assert all(m.is_contiguous() for m in maps)
+    rois = torch.tensor([[0, 3.0, 2, 40, 50], [1, 8.0, 6, 60, 30]])
+    align = ops.RoIAlign(output_size=3, spatial_scale=1 / 4, sampling_ratio=0)
+    assert align(maps[0], rois).equal(
+        align(maps[0].clone(memory_format=torch.contiguous_format), rois)
+    )
+
+
 @pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
 def test_found_from_other_scopes(scope):
     pytest.importorskip(scope)
