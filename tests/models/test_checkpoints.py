@@ -78,6 +78,9 @@ def test_it_loads_without_missing_or_unexpected_keys(joint, tmp_path, branch, fr
     count = export_branch(joint[1], out, branch)
     state = torch.load(out, weights_only=True)['state_dict']
     assert len(state) == count
+    before = getattr(joint[0], branch).backbone.state_dict()
+    assert state.keys() == before.keys()
+    assert all(torch.equal(value, before[key]) for key, value in state.items())
     for kwargs in (
         dict(out_type='raw', out_indices='stages'),
         dict(out_type='cls_token'),

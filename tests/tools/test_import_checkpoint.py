@@ -64,6 +64,19 @@ def test_says_what_was_written_left_out_and_how_it_is_used(run, tmp_path):
     encoder.load_state_dict(torch.load(tmp_path / 'out.pth')['state_dict'])
 
 
+def test_hidden_widths_that_are_no_multiple(run, tmp_path):
+    state = mae(176)
+    state['blocks.0.mlp.fc1.weight'] = torch.zeros(784, 176)
+    state['blocks.0.mlp.fc1.bias'] = torch.zeros(784)
+    state['blocks.0.mlp.fc2.weight'] = torch.zeros(176, 784)
+    assert int(176 * (784 / 176)) == 783
+    torch.save(state, tmp_path / 'in.pth')
+    arguments = (tmp_path / 'in.pth', tmp_path / 'out.pth', '--num-heads', 4)
+    config = run('import_checkpoint.py', *arguments).partition('backbone = ')[2]
+    encoder = BimmViT(**{k: v for k, v in eval(config).items() if k != 'type'})
+    encoder.load_state_dict(torch.load(tmp_path / 'out.pth')['state_dict'])
+
+
 def test_known_widths_need_no_heads(run, tmp_path):
     torch.save(mae(192), tmp_path / 'tiny.pth')
     text = run('import_checkpoint.py', tmp_path / 'tiny.pth', tmp_path / 'out.pth')

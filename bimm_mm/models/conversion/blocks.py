@@ -1,5 +1,7 @@
 """Transformer blocks and heads of other libraries, once their parts have our names."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,13 @@ def convert_blocks(
             f'which they would give something else: {", ".join(unknown[:5])}'
         )
     hidden, width = state['blocks.0.mlp.fc1.weight'].shape
-    return state, dict(embed_dims=width, depth=depth, mlp_ratio=hidden / width)
+    return state, dict(embed_dims=width, depth=depth, mlp_ratio=mlp_ratio_of(hidden, width))
+
+
+def mlp_ratio_of(hidden: int, width: int) -> float:
+    """The ratio whose product with the width, cut to a whole number, is the hidden width."""
+    ratio = hidden / width
+    return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
 def _join_qkv(parts: dict[str, Tensor], prefix: str, kind: str) -> dict[str, Tensor]:

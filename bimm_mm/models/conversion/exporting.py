@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..backbones.arch import ARCHS
 from ..targets.base import IMAGENET_MEAN, IMAGENET_STD
+from .blocks import mlp_ratio_of
 from .importing import HEADS
 from .positions import sinusoid_positions
 
@@ -138,7 +139,7 @@ def to_timm(encoder: Encoder) -> Exported:
             embed_dim=encoder.embed_dims,
             depth=encoder.depth,
             num_heads=encoder.num_heads,
-            mlp_ratio=encoder.hidden / encoder.embed_dims,
+            mlp_ratio=mlp_ratio_of(encoder.hidden, encoder.embed_dims),
             class_token=has_token,
             global_pool=pool,
             fc_norm=encoder.norm_after_mean,
