@@ -1,7 +1,7 @@
-"""Real images without labels, on top of mmpretrain (which this module needs to be imported)."""
+"""Real images, on top of mmpretrain (which this module needs to be imported)."""
 
 from mmengine.registry import DATASETS
-from mmpretrain.datasets import CustomDataset
+from mmpretrain.datasets import CustomDataset, ImageNet
 
 from .broken import ReplaceBroken
 from .contours import add_contours
@@ -32,3 +32,12 @@ class ImageFolderDataset(ReplaceBroken, CustomDataset):
         """List the images: a dict with ``img_path`` each, and ``contours`` if there is a cache."""
         images = super().load_data_list()
         return add_contours(images, self.contour_cache, 'images', self.img_prefix, self.ann_file)
+
+
+@DATASETS.register_module()
+class LabeledImageNet(ReplaceBroken, ImageNet):
+    """mmpretrain's ImageNet, where a broken image of the training split is replaced.
+
+    See :class:`bimm_mm.datasets.broken.ReplaceBroken`. For training only: mmpretrain's own, which
+    stops at a broken image, is right for validation.
+    """

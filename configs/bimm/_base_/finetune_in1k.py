@@ -5,6 +5,7 @@
 #                 test_dataloader.dataset.data_root=...
 _base_ = ['./runtime.py']
 
+custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.image'])
 default_scope = 'mmpretrain'
 
 model = dict(
@@ -52,11 +53,12 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='ImageNet',
+        type='LabeledImageNet',
         data_root='data/imagenet',
         split='train',
         pipeline=[  # no flip (paper: table 9)
-            dict(type='LoadImageFromFile'),
+            # OpenCV would return a truncated image as whole, with grey in place of the rest
+            dict(type='LoadImageFromFile', imdecode_backend='pillow'),
             random_crop,
             dict(  # timm's rand-m9-mstd0.5-inc1
                 type='RandAugment',
