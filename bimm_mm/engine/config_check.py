@@ -14,6 +14,13 @@ from mmengine.registry import Registry
 from mmengine.runner import Runner
 from mmengine.utils import get_object_from_string
 
+from .config_arguments import (
+    did_you_mean,
+    missing_package,
+    misspelt_settings,
+    show,
+    unknown_arguments,
+)
 from .contour_check import missing_contours
 
 # Importing these fills mmengine's root registries; mmcv may be missing or mmcv-lite.
@@ -52,6 +59,8 @@ CHECKPOINT_KEYS = ('load_from', 'init_from', 'init_dorsal_from', 'checkpoint')
 RUNNER_KEYS = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
 RUNNER_KEYS |= {'strategy', 'runner_type', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn'}
 
+_NOT_INSTALLED = 'which is not installed'
+
 Path_ = tuple[str | int, ...]
 
 
@@ -71,7 +80,7 @@ def find_config(path: str | os.PathLike, folder: str | os.PathLike = 'configs') 
     configs = {str(file): file.stem for file in sorted(Path(folder).rglob('*.py'))}
     near = difflib.get_close_matches(path.stem, set(configs.values()), n=3)
     raise ConfigError(
-        f'no config file {path}' + _did_you_mean([f for f, s in configs.items() if s in near])
+        f'no config file {path}' + did_you_mean([f for f, s in configs.items() if s in near])
     )
 
 
@@ -87,7 +96,7 @@ def check_options(cfg: Config, options: dict) -> None:
     """
     known = {*cfg.keys(), *RUNNER_KEYS}
     problems = [
-        f'--cfg-options {key}: the config has no {first!r}' + _did_you_mean(_near(first, known))
+        f'--cfg-options {key}: the config has no {first!r}' + did_you_mean(_near(first, known))
         for key in options
         if (first := key.split('.')[0]) not in known
     ]
@@ -95,10 +104,12 @@ def check_options(cfg: Config, options: dict) -> None:
 
 
 def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
-    """Check every part name and every path in a config that is about to be run.
+    """Check every part, its arguments and every path in a config that is about to be run.
 
     A part (a dict with a ``type``) must be found in some registry of its scopes: the prefix of
-    its name, those of the parts around it, ``default_scope``, and mmengine's root. Annotation
+    its name, those of the parts around it, ``default_scope``, and mmengine's root, take the
+    arguments that are given, and find the packages it imports. Settings of the data loaders, and
+    those at the top that are nearly one of the Runner's, must be spelt right. Annotation
     files, data folders, checkpoints and caches of contours on the local disk must exist.
 
     Args:
@@ -114,7 +125,8 @@ def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
     used = {k: v for k, v in cfg.items() if k in RUNNER_KEYS and not k.startswith(unused)}
     scope = cfg.get('default_scope') or 'mmengine'
     contours = missing_contours(_dicts(used, ()), cfg.filename)
-    _raise_if_any([*unknown_parts(used, scope), *missing_paths(used), *contours], cfg)
+    misspelt = misspelt_settings(cfg, used, RUNNER_KEYS)
+    _raise_if_any([*unknown_parts(used, scope), *misspelt, *missing_paths(used), *contours], cfg)
 
 
 def unknown_parts(node: object, scope: str = 'mmengine') -> list[str]:
@@ -133,10 +145,15 @@ def _unknown_parts(
         prefix = node.get('_scope_') or kind.rpartition('.')[0]
         scopes = tuple(dict.fromkeys((prefix, *scopes))) if _is_scope(prefix) else scopes
         found = _find(kind, scopes, path)
+        package = missing_package(kind)
+        if package:
+            yield f'{show((*path, "type"), kind)} needs the package {package!r}, {_NOT_INSTALLED}'
+        if found is not None and (strict or path[-2:-1] == ('pipeline',)):
+            yield from unknown_arguments(node, found, path)
         if found is not None:
             strict = getattr(found, '__module__', '').split('.')[0] in OWN_PACKAGES
         elif strict or prefix or _is_always_part(path):
-            yield f'{_show((*path, "type"), kind)} {_why(kind, scopes)}'
+            yield f'{show((*path, "type"), kind)} {_why(kind, scopes)}'
             strict = not prefix
     for key, value in _items(node):
         yield from _unknown_parts(value, (*path, key), scopes, strict)
@@ -256,7 +273,7 @@ def _why(kind: str, scopes: tuple[str, ...]) -> str:
     prefix, _, name = kind.rpartition('.')
     package = prefix.split('.')[0]
     if package and not _is_scope(package) and find_spec(package) is None:
-        return f'needs the package {package!r}, which is not installed'
+        return f'needs the package {package!r}, {_NOT_INSTALLED}'
     known = {
         key if scope == 'mmengine' else f'{scope}.{key}': None
         for root in ROOTS.values()
@@ -265,16 +282,12 @@ def _why(kind: str, scopes: tuple[str, ...]) -> str:
     }
     same = [key for key in known if key.rpartition('.')[2] == name]
     where = ' or '.join((package,) if package else scopes)
-    return f'is in no registry of {where}' + _did_you_mean(same or _near(kind, known))
+    return f'is in no registry of {where}' + did_you_mean(same or _near(kind, known))
 
 
 def _near(name: str, known: Iterable[str]) -> list[str]:
     by_lower = {k.lower(): k for k in known}
     return [by_lower[k] for k in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.7)]
-
-
-def _did_you_mean(names: Sequence[str]) -> str:
-    return f'; did you mean {" or ".join(names)}?' if names else ''
 
 
 def _is_local(part: dict) -> bool:
@@ -288,12 +301,7 @@ def _is_missing(value: object, root: str = '') -> bool:
 
 
 def _no_such(what: str, path: Path_, value: str, full: str) -> str:
-    return f'{_show(path, value)}: no such {what} {os.path.abspath(full)}'
-
-
-def _show(path: Path_, value: str) -> str:
-    text = ''.join(f'[{key}]' if isinstance(key, int) else f'.{key}' for key in path)
-    return f'{text.lstrip(".")}={value!r}'
+    return f'{show(path, value)}: no such {what} {os.path.abspath(full)}'
 
 
 def _raise_if_any(problems: list[str], cfg: Config) -> None:

@@ -36,9 +36,17 @@ def merge_config(config: str, options: dict) -> Config:
     """A config file with overrides, ``{'train_dataloader.batch_size': 4, ...}``, merged into it.
 
     Raises:
-        ConfigError: there is no such file, or an override reaches nothing.
+        ConfigError: there is no such file, it imports a package that is not installed, or an
+            override reaches nothing.
     """
-    cfg = Config.fromfile(find_config(config, CONFIGS))
+    path = find_config(config, CONFIGS)
+    try:
+        cfg = Config.fromfile(path)
+    except ImportError as error:
+        cause = error
+        while cause.__context__ is not None:  # mmengine's own two hide what is missing
+            cause = cause.__context__
+        raise ConfigError(f'{config}: custom_imports cannot be imported: {cause}') from error
     check_options(cfg, options)
     cfg.merge_from_dict(options)
     return cfg

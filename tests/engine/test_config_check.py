@@ -2,8 +2,10 @@
 
 import pytest
 from mmengine.config import Config
-from mmengine.registry import MODELS, Registry
+from mmengine.registry import DATASETS, MODELS, Registry
 
+from bimm_mm.engine import WholeCheckpointHook, config_arguments
+from bimm_mm.engine.config_arguments import accepted_arguments
 from bimm_mm.engine.config_check import (
     ConfigError,
     check_config,
@@ -13,8 +15,14 @@ from bimm_mm.engine.config_check import (
 )
 
 
+@DATASETS.register_module()
+class AnyDataset:
+    def __init__(self, **kwargs):
+        pass
+
+
 def dataloader(**dataset) -> dict:
-    dataset.setdefault('type', 'ConcatDataset')
+    dataset.setdefault('type', 'AnyDataset')
     return dict(batch_size=2, sampler=dict(type='DefaultSampler', shuffle=True), dataset=dataset)
 
 
@@ -29,7 +37,7 @@ def test_a_sound_config_passes(tmp_path):
     (tmp_path / 'videos').mkdir()
     (tmp_path / 'list.txt').touch()
     cfg = dict(
-        model=dict(type='TubeMasking', ratio=0.9, init_cfg=dict(type='Normal', std=0.02)),
+        model=dict(type='TubeMasking', ratio=0.9),
         train_dataloader=dataloader(
             data_root=str(tmp_path), ann_file='list.txt', data_prefix=dict(video='videos')
         ),
@@ -182,3 +190,65 @@ def test_overrides_must_reach_something():
     check_options(cfg, {'model.anything': 1, 'load_from': 'x'})
     with pytest.raises(ConfigError, match="no 'train_dataloder'; did you mean train_dataloader"):
         check_options(cfg, {'train_dataloder.batch_size': 1})
+
+
+def test_misspelt_settings_are_reported_all_at_once():
+    train = dataloader(lenght=3, type='MovingShapesDataset') | dict(num_worker=2)
+    train['sampler'] = dict(type='DefaultSampler', shufle=True)
+    lines = problems(
+        train_dataloader=train,
+        val_dataloder=dict(),
+        optim_wrapper=dict(
+            type='OptimWrapper',
+            clip_gard=dict(max_norm=1.0),
+            paramwise_cfg=dict(),
+            optimizer=dict(type='AdamW', lr=1e-3, weigth_decay=0.05),
+        ),
+        param_scheduler=[
+            dict(type='LinearLR', start_facter=0.1, by_epoch=True, convert_to_iter_based=True)
+        ],
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epoch=3),
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', intervall=1, priority='LOW'),
+            checkpoint=dict(type='WholeCheckpointHook', max_keep_ckpt=1),
+        ),
+        model=dict(type='TubeMasking', ratios=0.9),
+        own_variable=3,
+    )
+    text = '\n'.join(lines)
+    for expected in (
+        'train_dataloader.num_worker=2: a data loader has no such setting; did you mean num_work',
+        'train_dataloader.dataset.lenght=3: MovingShapesDataset takes no such argument; did you',
+        'train_dataloader.sampler.shufle=True: DefaultSampler takes no such argument; did you mean',
+        'val_dataloder: nobody reads this setting; did you mean val_dataloader?',
+        "optim_wrapper.clip_gard={'max_norm': 1.0}: OptimWrapper takes no such argument; did you",
+        'optim_wrapper.optimizer.weigth_decay=0.05: AdamW takes no such argument; did you mean wei',
+        'param_scheduler[0].start_facter=0.1: LinearLR takes no such argument; did you mean start',
+        'train_cfg.max_epoch=3: EpochBasedTrainLoop takes no such argument; did you mean max',
+        'default_hooks.logger.intervall=1: LoggerHook takes no such argument; did you mean interva',
+        'default_hooks.checkpoint.max_keep_ckpt=1: WholeCheckpointHook takes no such argument; did',
+        'model.ratios=0.9: TubeMasking takes no such argument; did you mean ratio?',
+    ):
+        assert expected in text, text
+    assert len(lines) == 11
+
+
+def test_a_package_that_a_part_imports_later_is_missed_at_once(monkeypatch):
+    visualizer = dict(type='Visualizer', vis_backends=[dict(type='TensorboardVisBackend')])
+    monkeypatch.setattr(config_arguments, 'find_spec', lambda name: None)
+    (line,) = problems(visualizer=visualizer)
+    assert line == (
+        "visualizer.vis_backends[0].type='TensorboardVisBackend' needs the package 'tensorboard', "
+        'which is not installed'
+    )
+    monkeypatch.setattr(config_arguments, 'find_spec', lambda name: 'there')
+    check_config(Config(dict(visualizer=visualizer)))
+
+
+def test_arguments_that_a_class_hands_on_are_known():
+    names, is_open = accepted_arguments(dict)
+    assert is_open
+    names, is_open = accepted_arguments(WholeCheckpointHook)
+    assert is_open and {'interval', 'max_keep_ckpts'} <= names
+    names, is_open = accepted_arguments(check_config)
+    assert names == {'cfg', 'loops'} and not is_open

@@ -28,7 +28,7 @@ CONFIG = Path(__file__).parents[2] / 'configs' / 'bimm' / 'demo' / 'joint_shapes
 SAMPLES, BATCH = 40, 4
 ITERATIONS = 30  # three epochs
 EVERY = 3  # iterations between two checkpoints: not a divisor of an epoch's
-SLOW = 0.01  # seconds that each step of writing a file takes
+SLOW = 0.03  # seconds that each step of writing a file takes
 
 
 @DATASETS.register_module()

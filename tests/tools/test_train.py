@@ -212,6 +212,16 @@ def test_a_work_dir_that_cannot_be_written_is_told_at_once(toy, tool, monkeypatc
         tool.main()
 
 
+def test_a_package_that_a_config_imports_and_that_is_missing_is_named(toy, tool, monkeypatch):
+    imports = "custom_imports = dict(imports=['nopackage'], allow_failed_imports=False)"
+    (toy / 'needs.py').write_text(f"_base_ = ['toy.py']\n{imports}\n")
+    monkeypatch.chdir(toy)
+    monkeypatch.setattr(sys, 'argv', ['train.py', 'needs.py'])
+    message = "needs.py: custom_imports cannot be imported: No module named 'nopackage'"
+    with pytest.raises(SystemExit, match=message):
+        tool.main()
+
+
 def test_a_full_disk_is_told_without_traceback(toy, tool, monkeypatch):
     class Full:
         def train(self):

@@ -1,0 +1,117 @@
+"""Misspelt arguments and missing packages of the parts in a config, without building them."""
+
+import difflib
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
+
+from torch.utils.data import DataLoader
+
+Path_ = tuple[str | int, ...]
+
+# What mmengine takes out of a part's settings before it builds the part.
+TAKEN = {'type', '_scope_', '_delete_'}
+TAKEN_UNDER = {
+    'default_hooks': {'priority'},
+    'custom_hooks': {'priority'},
+    'optim_wrapper': {'constructor', 'paramwise_cfg'},
+    'param_scheduler': {'convert_to_iter_based', 'epoch_length'},
+}
+
+# mmengine's DataLoader settings besides torch's.
+LOADER = set(inspect.signature(DataLoader).parameters) | {
+    'num_batch_per_epoch',
+    'disable_subprocess_warning',
+}
+
+# Packages that parts import only when they are used.
+PACKAGES = {
+    'DecordInit': 'decord',
+    'DecordDecode': 'decord',
+    'PyAVInit': 'av',
+    'TensorboardVisBackend': 'tensorboard',
+    'WandbVisBackend': 'wandb',
+    'MLflowVisBackend': 'mlflow',
+}
+
+
+def missing_package(kind: str) -> str | None:
+    """The package that the part ``kind`` will import and that is not installed."""
+    package = PACKAGES.get(kind.rpartition('.')[2])
+    return package if package and find_spec(package) is None else None
+
+
+def unknown_arguments(node: dict, part: object, path: Path_) -> Iterator[str]:
+    """One line for each setting of a part that it does not take.
+
+    Where a class hands ``**kwargs`` on, only what is nearly the name of another argument is
+    reported, since nobody can tell what else is taken.
+
+    Args:
+        node: the part's settings.
+        part: the class or function that they are passed to.
+        path: where it stands in the config.
+    """
+    names, is_open = accepted_arguments(part)
+    taken = TAKEN | TAKEN_UNDER.get(path[0] if path else '', set())
+    for key in node:
+        if key in names or key in taken:
+            continue
+        near = [name for name in _near(key, names) if name not in node]
+        if near or not is_open:
+            what = f'{node["type"]} takes no such argument' + did_you_mean(near)
+            yield f'{show((*path, key), node[key])}: {what}'
+
+
+def misspelt_settings(cfg: dict, used: dict, known: set[str]) -> Iterator[str]:
+    """One line for each setting of a data loader, or at the top, that nobody reads.
+
+    At the top anything may stand, to be used elsewhere in the config. So only what is nearly the
+    name of a setting of the Runner is reported.
+
+    Args:
+        cfg: the config.
+        used: what of it the run will use.
+        known: names that the Runner reads.
+    """
+    for name, loader in used.items():
+        if name.endswith('_dataloader') and isinstance(loader, dict):
+            for key in set(loader) - LOADER - TAKEN:
+                what = 'a data loader has no such setting' + did_you_mean(_near(key, LOADER))
+                yield f'{show((name, key), loader[key])}: {what}'
+    for key in set(cfg) - known:
+        near = difflib.get_close_matches(key, known - set(cfg), n=1, cutoff=0.87)
+        if near:
+            yield f'{key}: nobody reads this setting' + did_you_mean(near)
+
+
+def accepted_arguments(part: object) -> tuple[set[str], bool]:
+    """Names of the arguments of a class or function, and whether it may take others, too."""
+    names: set[str] = set()
+    functions = [part]
+    if inspect.isclass(part):
+        functions = [vars(c)['__init__'] for c in part.__mro__ if '__init__' in vars(c)]
+    for number, function in enumerate(functions):
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError):  # made in C
+            return names, True
+        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return names, number > 0
+    return names, True
+
+
+def _near(key: str, names: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(key, list(names), n=2, cutoff=0.75)
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """The end of a message, empty where there are no names."""
+    return f'; did you mean {" or ".join(names)}?' if names else ''
+
+
+def show(path: Path_, value: object) -> str:
+    """Where a value stands in a config, as ``model.decoders[0].type='LinearDecoder'``."""
+    text = ''.join(f'[{key}]' if isinstance(key, int) else f'.{key}' for key in path)
+    return f'{text.lstrip(".")}={value!r}'
