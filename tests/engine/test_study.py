@@ -11,7 +11,7 @@ import bimm_mm  # noqa: F401
 from bimm_mm.engine.config_check import ConfigError
 from bimm_mm.engine.study import Report, StudyRunner, read_study
 from bimm_mm.engine.study.plan import share_out
-from bimm_mm.engine.study.report import difference, summary, verdict
+from bimm_mm.engine.study.scores import difference, summary, verdict
 from bimm_mm.engine.study.training import measure_in_turn
 
 REPO = Path(__file__).parents[2]
@@ -186,7 +186,8 @@ def test_a_study_is_run_resumed_and_reported(folder, monkeypatch, capsys):
         assert heading in report
     assert '| Both | Other | +2.5 |' in report and 'one seed, undecided' in report
     assert '| Other | Random |' not in report  # nobody reported which is better
-    assert (folder / 'out/small/report/accuracy_steps.png').stat().st_size > 5_000
+    for chart in ('accuracy', 'explained'):
+        assert (folder / f'out/small/report/{chart}_steps.png').stat().st_size > 5_000
 
     # what was found for another config is not taken for this one
     text = (folder / 'joint.py').read_text()

@@ -1,57 +1,18 @@
 """The report of a study: Markdown and charts."""
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
+from .charts import draw_accuracy, draw_explained
 from .plan import Question, Study
 from .runner import StudyRunner
+from .scores import difference, scores_of, show, summary, verdict
 
 KINDS = dict(
     probe='linear probe, mean tokens of blocks {blocks}',
     probe_last='linear probe, mean token of the last block',
     finetune='finetuned on {clips} labelled clips',
 )
-COLORS = dict(probe='#1f6fb4', probe_last='#7fb2dc', finetune='#d9622b')
-SETTLED = ('holds', 'does not hold')
-
-
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and standard deviation over seeds; no deviation where there is one value only."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-
-
-def score_of(result: Mapping, kind: str, labels: Sequence[str]) -> float | None:
-    """Mean accuracy of a result over some labels; None where it was not evaluated so."""
-    scores = result['scores'].get(kind)
-    return statistics.fmean(scores[label] for label in labels) if scores else None
-
-
-def scores_of(results: Sequence[Mapping], kind: str, labels: Sequence[str]) -> list[float]:
-    """The same for all seeds; empty where they were not evaluated so."""
-    scores = [score_of(result, kind, labels) for result in results]
-    return [score for score in scores if score is not None]
-
-
-def difference(first: Sequence[float], second: Sequence[float]) -> tuple[float, float | None]:
-    """Difference of the means, and its spread: the root of the sum of both variances over seeds."""
-    (a, spread_a), (b, spread_b) = mean_and_spread(first), mean_and_spread(second)
-    if spread_a is None or spread_b is None:
-        return a - b, None
-    return a - b, (spread_a**2 + spread_b**2) ** 0.5
-
-
-def verdict(gap: float, spread: float | None) -> str:
-    """Whether the first of two is better, as somebody else found."""
-    if spread is None:
-        return 'one seed, undecided'
-    if abs(gap) <= spread:
-        return 'within the spread'
-    return SETTLED[gap < 0]
 
 
 class Report:
@@ -84,6 +45,11 @@ class Report:
             parts.append(f'![Accuracy of each run, equal {unit}]({chart.name})')
             if any(any(r['explained'] for r in found) for found in results.values()):
                 parts.append(self._explained(results))
+                curves = draw_explained(self.study, results)
+                if curves is not None:
+                    chart = self.folder / f'explained_{unit}.png'
+                    curves.savefig(chart)
+                    parts.append(f'![Explained variance over time, equal {unit}]({chart.name})')
             parts += [self._answer(question, results) for question in self.study.questions]
         path = self.folder / 'report.md'
         path.write_text('\n\n'.join(part for part in parts if part) + '\n')
@@ -179,52 +145,3 @@ class Report:
             if verdicts:
                 lines += ['', f'{name}, {summary(verdicts)}']
         return '\n'.join(lines)
-
-
-def summary(verdicts: Sequence[str]) -> str:
-    """How many orderings hold, in words."""
-    hold, fail = (verdicts.count(word) for word in SETTLED)
-    open_ = len(verdicts) - hold - fail
-    words = [f'{hold} of {len(verdicts)} orderings hold here']
-    if fail:
-        words.append(f'**{fail} {"do" if fail > 1 else "does"} not**')
-    if open_:
-        words.append(f'{open_} {"are" if open_ > 1 else "is"} undecided')
-    return ', '.join(words) + '.'
-
-
-def show(values: Sequence[float]) -> str:
-    """Mean ± spread in %."""
-    if not values:
-        return ''
-    mean, spread = mean_and_spread(values)
-    return f'{100 * mean:.1f}' + ('' if spread is None else f' ± {100 * spread:.1f}')
-
-
-def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
-    """A panel per label; a line per run with a point per seed, and the mean as a bar."""
-    labels = study.evaluation['labels']
-    names = [name for name, found in results.items() if found]
-    kinds = ('probe', 'finetune')
-    height = 1.3 + 0.42 * len(names)
-    figure = Figure(figsize=(3.0 * len(labels) + 1.8, height), dpi=110, layout='constrained')
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
-    for panel, label in zip(panels, labels, strict=True):
-        for row, name in enumerate(names):
-            for offset, kind in zip((-0.17, 0.17), kinds, strict=True):
-                values = 100 * np.array(scores_of(results[name], kind, [label]))
-                if not len(values):
-                    continue
-                first = row == 0 and label == labels[0]
-                text = dict(probe='linear probe', finetune='finetuned')[kind] if first else None
-                panel.barh(row + offset, values.mean(), 0.3, color=COLORS[kind], alpha=0.35)
-                place = np.full(len(values), row + offset)
-                panel.plot(values, place, 'o', color=COLORS[kind], markersize=3.5, label=text)
-        panel.set(title=label, xlabel='accuracy in %', xlim=(0, 100))
-        panel.grid(axis='x', alpha=0.3)
-        panel.spines[['top', 'right']].set_visible(False)
-    panels[0].set_yticks(range(len(names)), [study.runs[name].label for name in names], fontsize=8)
-    panels[0].invert_yaxis()
-    figure.legend(loc='outside lower center', ncols=2, fontsize=8, frameon=False)
-    return figure

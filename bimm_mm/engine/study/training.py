@@ -18,6 +18,7 @@ from .plan import Stage, digest
 
 ROUNDS, WARM_UP, TIMED = 5, 1, 3
 SAVES = 5  # checkpoints of a stage on the way, to resume from
+POINTS = 30  # of the curves of a stage
 
 
 def clock() -> float:
@@ -105,9 +106,11 @@ def train_stage(
         cfg.work_dir = str(work_dir)
         cfg.experiment_name = f'{work_dir.name}-{time.time_ns()}'
         cfg.randomness = dict(seed=seed)
-        cfg.resume = True
+        cfg.resume = (work_dir / 'last_checkpoint').is_file()
         cfg.log_level = 'WARNING'
-        saving = cfg.setdefault('default_hooks', {}).setdefault('checkpoint', {})
+        hooks = cfg.setdefault('default_hooks', {})
+        hooks['logger'] = dict(type='LoggerHook', interval=max(steps // POINTS, 1))
+        saving = hooks.setdefault('checkpoint', {})
         saving.setdefault('type', 'CheckpointHook')
         saving.update(by_epoch=False, interval=max(steps // SAVES, 1), max_keep_ckpts=1)
         if parent is not None:
