@@ -290,7 +290,8 @@ class BimmViT(BaseModule):
         if self.out_type == 'avg_featmap':
             return x.mean(dim=1)
         size = grid if self.is_video else grid[1:]
-        return x.transpose(1, 2).reshape(len(x), self.embed_dims, *size)
+        # mmcv's RoIAlign takes the memory to be (B, C, H, W), whatever the strides say
+        return x.transpose(1, 2).contiguous().view(len(x), self.embed_dims, *size)
 
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:

@@ -82,8 +82,10 @@ def test_maps_are_float32_under_mixed_precision():
 def test_maps_lie_in_memory_as_roi_align_reads_them():
     """It ignores strides: of a map with the channels last it would read other values."""
     ops = pytest.importorskip('mmcv.ops')
-    maps = SimpleFeaturePyramid(8, out_channels=4)([torch.randn(2, 8, 4, 4)])
-    assert all(m.is_contiguous() for m in maps)
+    backbone = BimmViT(dict(embed_dims=8, depth=1, num_heads=2), img_size=64, out_type='featmap')
+    features = backbone(torch.randn(2, 3, 64, 64))
+    maps = SimpleFeaturePyramid(8, out_channels=4)(features)
+    assert all(m.is_contiguous() for m in (*features, *maps))
     rois = torch.tensor([[0, 3.0, 2, 40, 50], [1, 8.0, 6, 60, 30]])
     align = ops.RoIAlign(output_size=3, spatial_scale=1 / 4, sampling_ratio=0)
     assert align(maps[0], rois).equal(
