@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from ...files import write_text
 from .charts import draw_accuracy, draw_explained
 from .plan import Question, Study
 from .runner import StudyRunner
@@ -52,7 +53,7 @@ class Report:
                     parts.append(f'![Explained variance over time, equal {unit}]({chart.name})')
             parts += [self._answer(question, results) for question in self.study.questions]
         path = self.folder / 'report.md'
-        path.write_text('\n\n'.join(part for part in parts if part) + '\n')
+        write_text(path, '\n\n'.join(part for part in parts if part) + '\n')
         return path
 
     def _terms(self) -> str:

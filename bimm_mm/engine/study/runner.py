@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from ...files import write_text
 from .evaluate import Evaluation
 from .plan import Budget, Run, Study, digest, share_out
 from .training import StepTimer, measure_in_turn, train_stage
@@ -27,7 +28,7 @@ class StudyRunner:
 
     def __init__(self, study: Study, folder: Path, say: Callable[[str], None] = print) -> None:
         self.study = study
-        self.shared = folder
+        self.shared = folder  # with the other studies
         self.folder = folder / study.name
         self.say = say
         self.evaluation = Evaluation(study)
@@ -47,7 +48,7 @@ class StudyRunner:
                 self.say(f'measuring the time per step of {len(needed)} trainings, in turn')
                 timers = {key: StepTimer(stage.cfg) for key, stage in stages.items()}
                 known = measure_in_turn({**timers, 'finetune': self.evaluation.time_finetuning})
-                path.write_text(json.dumps(known, indent=1))
+                write_text(path, json.dumps(known, indent=1))
             self._times = {key: known[key] for key in needed}
         return self._times
 
@@ -93,7 +94,7 @@ class StudyRunner:
             scores = {} if run.finetune_all else self.evaluation.probe(encoder)
             scores['finetune'] = self.evaluation.finetune(encoder, budget.finetune_steps, seed)
             known.parent.mkdir(exist_ok=True)
-            known.write_text(json.dumps(scores))
+            write_text(known, json.dumps(scores))
         result = dict(
             key=self._key(run, unit, seed),
             run=run.name,
@@ -104,7 +105,7 @@ class StudyRunner:
             log=str(checkpoint.parent) if checkpoint else None,
             scores=json.loads(known.read_text()),
         )
-        self._path(run, unit, seed).write_text(json.dumps(result, indent=1))
+        write_text(self._path(run, unit, seed), json.dumps(result, indent=1))
         return result
 
     def _path(self, run: Run, unit: str, seed: int) -> Path:

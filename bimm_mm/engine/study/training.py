@@ -14,6 +14,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
+from ...files import write_text
 from .plan import Stage, digest
 
 ROUNDS, WARM_UP, TIMED = 5, 1, 3
@@ -127,7 +128,7 @@ def train_stage(
             for key, history in runner.message_hub.log_scalars.items()
             if key.startswith('train/explained_')
         }
-        done.write_text(json.dumps(explained))
+        write_text(done, json.dumps(explained))
     return checkpoint, json.loads(done.read_text())
 
 
