@@ -22,6 +22,7 @@ from .config_arguments import (
     unknown_arguments,
 )
 from .contour_check import missing_contours
+from .model_check import model_problems
 
 # Importing these fills mmengine's root registries; mmcv may be missing or mmcv-lite.
 ROOT_PARTS = ('mmengine._strategy', 'mmengine.visualization', 'mmcv.cnn', 'mmcv.transforms')
@@ -109,7 +110,8 @@ def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
     A part (a dict with a ``type``) must be found in some registry of its scopes: the prefix of
     its name, those of the parts around it, ``default_scope``, and mmengine's root, take the
     arguments that are given, and find the packages it imports. Settings of the data loaders, and
-    those at the top that are nearly one of the Runner's, must be spelt right. Annotation
+    those at the top that are nearly one of the Runner's, must be spelt right, and the sizes in the
+    model fit together. Annotation
     files, data folders, checkpoints and caches of contours on the local disk must exist.
 
     Args:
@@ -126,7 +128,10 @@ def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
     scope = cfg.get('default_scope') or 'mmengine'
     contours = missing_contours(_dicts(used, ()), cfg.filename)
     misspelt = misspelt_settings(cfg, used, RUNNER_KEYS)
-    _raise_if_any([*unknown_parts(used, scope), *misspelt, *missing_paths(used), *contours], cfg)
+    problems = [*unknown_parts(used, scope), *misspelt, *missing_paths(used), *contours]
+    if cfg.get('model') and not any(problem.startswith('model') for problem in problems):
+        problems += model_problems(cfg)
+    _raise_if_any(problems, cfg)
 
 
 def unknown_parts(node: object, scope: str = 'mmengine') -> list[str]:

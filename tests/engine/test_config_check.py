@@ -233,6 +233,16 @@ def test_misspelt_settings_are_reported_all_at_once():
     assert len(lines) == 11
 
 
+def test_sizes_that_do_not_fit_are_found_without_memory_for_the_weights(monkeypatch):
+    arch = dict(embed_dims=1200000, depth=2, num_heads=7)  # terabytes, if they were allocated
+    backbone = dict(type='BimmViT', arch=arch, img_size=32, patch_size=8, stage_ends=(1, 2))
+    lines = problems(model=backbone, load_from='/no/such.pth')
+    assert lines[0].startswith('load_from=') and len(lines) == 2
+    assert lines[1].startswith('model: ') and '1200000' in lines[1] and '7' in lines[1]
+    arch.update(embed_dims=28)
+    check_config(Config(dict(model=backbone)))
+
+
 def test_a_package_that_a_part_imports_later_is_missed_at_once(monkeypatch):
     visualizer = dict(type='Visualizer', vis_backends=[dict(type='TensorboardVisBackend')])
     monkeypatch.setattr(config_arguments, 'find_spec', lambda name: None)
