@@ -412,7 +412,8 @@ def test_pictures(overfitted, coco, tmp_path, capsys):
     assert stop.value.code == '1 of 2 images failed'
     printed = capsys.readouterr()
     assert f'{folder}/broken.jpg is no image, or broken' in printed.err
-    assert '2 found with a score of 0.3 or more' in printed.out
+    (found,) = re.findall(r': (\d+) found with a score of 0.3 or more', printed.out)
+    assert int(found) >= 2  # the two objects, perhaps more than once
     (picture,) = (tmp_path / 'out').rglob('*.*')
     assert picture == tmp_path / 'out' / 'sub' / f'{name}.png'
     plain, drawn = (cv2.imread(str(p)) for p in (folder / 'sub' / name, picture))
