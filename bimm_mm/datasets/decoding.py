@@ -63,6 +63,8 @@ class DecoderProcess:
         """
         if self.owner != os.getpid():  # after a fork: the other process is the parent's
             self.__init__()
+        if method == 'open' and self.process is not None and self.process.poll() is not None:
+            self._end()  # it died between two videos: neither of them is to blame
         if self.process is None:
             self._start()
         try:

@@ -123,6 +123,9 @@ def test_decoder_that_crashes_is_replaced(folder):
     with pytest.raises(VideoError, match=r'^the decoder crashed \(SIGSEGV\)$'):
         RemoteVideo(str(folder / 'hangs.avi'), 1, 60.0)
     assert len(RemoteVideo(str(folder / 'good.avi'), 1, 60.0)) == 20
+    DECODER.process.kill()  # while it has nothing to do: no video is to blame
+    DECODER.process.wait()
+    assert len(RemoteVideo(str(folder / 'good.avi'), 1, 60.0)) == 20
 
 
 def test_every_worker_has_a_decoder_which_ends_with_it(folder):
