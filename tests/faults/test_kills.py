@@ -105,7 +105,9 @@ def test_killed_and_resumed_runs_have_the_losses_of_undisturbed_ones(run, tmp_pa
         for attempt in range(KILLS):
             folder = tmp_path / f'{loop}_{attempt}'
             while kills < wanted_kills:
-                code = run(loop, folder, (chance.randint(1, 9), chance.uniform(0, 0.5)))
+                writing = kills % 2 == 0  # every other kill is aimed at the writing of a checkpoint
+                moment = chance.randint(1, 9), chance.uniform(0, 0.3), writing
+                code = run(loop, folder, moment)
                 assert code in (0, -9), f'a run failed after {kills} kills'
                 if code == 0:  # it ended before it was killed; the next starts anew
                     break

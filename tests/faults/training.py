@@ -3,7 +3,8 @@
 It imports everything once and forks a process for each training, so that a start costs little.
 Orders come as lines of JSON on stdin, answers go out the same way. An order::
 
-    {"loop": "epoch" or "iter", "work_dir": ..., "kill_after": [iterations, seconds] or null}
+    {"loop": "epoch", "work_dir": ..., "kill_after": null}
+    {"loop": "iter", "work_dir": ..., "kill_after": [iterations, seconds, while_writing]}
 """
 
 import json
@@ -125,8 +126,11 @@ def run(order: dict) -> int:
             sys.stderr.flush()
             os._exit(code)
     if order['kill_after'] is not None:
-        iterations, seconds = order['kill_after']
-        wait_for_losses(Path(order['work_dir']) / 'losses.txt', iterations, process)
+        iterations, seconds, while_writing = order['kill_after']
+        folder = Path(order['work_dir'])
+        wait_for_losses(folder / 'losses.txt', iterations, process)
+        while while_writing and not list(folder.glob('.*.tmp')) and not has_ended(process):
+            time.sleep(0.002)
         time.sleep(seconds)
         os.kill(process, signal.SIGKILL)
     _, status = os.waitpid(process, 0)
@@ -140,11 +144,13 @@ def wait_for_losses(path: Path, count: int, process: int) -> None:
         return path.read_text().count('\n') if path.is_file() else 0
 
     wanted = noted() + count
-    while (
-        noted() < wanted
-        and os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-    ):
+    while noted() < wanted and not has_ended(process):
         time.sleep(0.005)
+
+
+def has_ended(process: int) -> bool:
+    """Whether a child has ended, which is still to be waited for."""
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 if __name__ == '__main__':
