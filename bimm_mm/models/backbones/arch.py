@@ -37,9 +37,11 @@ def read_stage_ends(ends: Sequence[int] | None, depth: int) -> tuple[int, ...]:
     if ends is None:
         ends = sorted({max(depth // 6, 1), max(depth // 3, 1), depth})
     ends = tuple(ends)
-    if list(ends) != sorted(set(ends)) or not ends or ends[0] < 1 or ends[-1] != depth:
+    whole = all(isinstance(end, int) for end in ends)
+    if not whole or list(ends) != sorted({*ends, depth}) or ends[0] < 1:
         raise ValueError(
-            f'stage_ends={ends} must increase from at least 1 up to the depth, {depth}'
+            f'stage_ends={ends} must increase from at least 1 up to the depth, {depth}, in whole '
+            'numbers of blocks'
         )
     return ends
 

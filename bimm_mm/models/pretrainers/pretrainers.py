@@ -216,7 +216,7 @@ class DualBranchPretrainer(MaskedPretrainer):
                     f'are {ventral.stage_ends} (ventral) and {dorsal.stage_ends} (dorsal); give a '
                     'number of blocks'
                 )
-        number = numbers.get(share, share)
+        number = numbers.get(share, share) if isinstance(share, str) else share
         if (
             not isinstance(number, int)
             or isinstance(number, bool)
