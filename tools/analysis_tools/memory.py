@@ -1,7 +1,7 @@
 r"""How much memory a pretraining step needs, and which batch fits on a GPU.
 
 Counts, for the model of a config, what autograd keeps for the backward pass, tensor by tensor, and
-adds weights, gradients and the optimizer's state. Nothing is computed, only the weights take memory.
+adds weights, gradients and the optimizer's state. Nothing is computed; only weights take memory.
 ``--step`` runs real steps on this machine instead and prints the peak. Examples::
 
     python tools/analysis_tools/memory.py configs/bimm/joint_k400_vitl.py --gpu-memory 24 80
