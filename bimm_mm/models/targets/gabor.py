@@ -75,11 +75,11 @@ class GaborTarget(BaseTarget):
 
         (N, 1, H, W) to (N / tubelet, wavelengths * orientations, H / cell, W / cell).
         """
-        magnitudes = [
-            F.avg_pool2d(self.magnitude(image, index), self.cell // stride)
-            for index, stride in enumerate(self.strides)
-        ]
-        return torch.cat(magnitudes, dim=1).unflatten(0, (-1, self.patch_size[0])).mean(dim=1)
+        parts = []
+        for index, stride in enumerate(self.strides):
+            magnitude = self.magnitude(image, index).unflatten(0, (-1, self.patch_size[0]))
+            parts.append(F.avg_pool2d(magnitude.mean(dim=1), self.cell // stride))
+        return torch.cat(parts, dim=1)
 
     def magnitude(self, image: Tensor, index: int) -> Tensor:
         """Response of one wavelength's bank: (N, 1, H, W) to (N, orientations, H/s, W/s)."""
