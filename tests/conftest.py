@@ -8,8 +8,10 @@ from mmengine.registry import DefaultScope
 
 @pytest.fixture(autouse=True)
 def no_scope_left_behind() -> Iterator[None]:
-    """A Runner makes its config's default scope the current one; the next test starts without."""
-    before = dict(DefaultScope._instance_dict)
+    """A Runner makes its config's default scope the current one; every test starts without.
+
+    Also without that of a fixture which serves several tests.
+    """
+    DefaultScope._instance_dict.clear()
     yield
     DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)

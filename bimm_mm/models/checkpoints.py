@@ -39,7 +39,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
             f'checkpoint {path} was not loaded: it is broken, or holds objects other than tensors '
             f'and numbers, which could run code ({_first_line(error)})'
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever the unpickler does with bytes that are no pickle
         raise ValueError(f'{path} is no checkpoint, or broken: {_first_line(error)}') from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{path} holds a {type(checkpoint).__name__}, and no state_dict')

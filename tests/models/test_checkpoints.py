@@ -194,3 +194,11 @@ def test_the_tool(joint, tmp_path):
     result = run(tmp_path / 'no.pth', tmp_path / 'out2.pth', '--branch', 'dorsal')
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == f'no checkpoint {tmp_path}/no.pth'
+
+
+@pytest.mark.parametrize('content', [b'', b'no checkpoint', b'\x80\x02.', b'\x80\x02}q'])
+def test_bytes_that_are_no_checkpoint_are_named(content, tmp_path):
+    path = tmp_path / 'noise.pth'
+    path.write_bytes(content)  # the third is a pickle that takes a value from an empty stack
+    with pytest.raises(ValueError, match=r'noise\.pth'):
+        read_checkpoint(path)
