@@ -109,3 +109,12 @@ def test_images_and_clips_are_not_compared(benchmark, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         benchmark.main(['--models', 'ours', 'image'])
     assert 'all on clips, or all on images' in capsys.readouterr().err
+
+
+def test_a_profile_lists_the_operators_of_each_model(benchmark, capsys):
+    options = '--models linear ours --steps 1 --warmup 1 --device cpu --threads 1 --profile'
+    benchmark.main(options.split())
+    header, _, *rows, total = capsys.readouterr().out.splitlines()
+    assert header == '| operator, ms per step | linear | ours |'
+    assert any('scaled_dot_product' in row for row in rows) and len(rows) == 12
+    assert total.startswith('| all | ')

@@ -319,6 +319,32 @@ def run(names: list[str], args: argparse.Namespace) -> dict:
     return result
 
 
+def profile(names: list[str], args: argparse.Namespace, rows: int = 12) -> str:
+    """Milliseconds per step of the operators that take longest, as a Markdown table."""
+    times: dict[str, dict[str, float]] = {}
+    activity = torch.profiler.ProfilerActivity
+    for name in names:
+        contestant = Contestant(name, args)
+        for _ in range(args.warmup):
+            contestant.step()
+        kinds = [activity.CPU] + [activity.CUDA] * (args.device != 'cpu')
+        with torch.profiler.profile(activities=kinds, acc_events=True) as profiler:
+            for _ in range(args.steps):
+                contestant.step()
+        own = 'self_cpu_time_total' if args.device == 'cpu' else 'self_device_time_total'
+        times[name] = {
+            event.key: getattr(event, own) / args.steps / 1e3 for event in profiler.key_averages()
+        }
+    operators = {key for table in times.values() for key in table}
+    longest = sorted(operators, key=lambda key: -max(t.get(key, 0) for t in times.values()))
+    lines = [f'| operator, ms per step | {" | ".join(names)} |', '|---|' + '---:|' * len(names)]
+    for key in longest[:rows]:
+        cells = ' | '.join(f'{times[name].get(key, 0):.0f}' for name in names)
+        lines.append(f'| `{key.removeprefix("aten::")}` | {cells} |')
+    sums = ' | '.join(f'{sum(times[name].values()):.0f}' for name in names)
+    return '\n'.join([*lines, f'| all | {sums} |'])
+
+
 def describe_machine(device: torch.device) -> str:
     """The processor, and the GPU where it is used."""
     if device.type == 'cuda':
@@ -374,6 +400,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--threads', type=int, default=torch.get_num_threads(), help='of a CPU')
     parser.add_argument('--compile', action='store_true', help='torch.compile of the blocks')
     parser.add_argument('--no-memory', action='store_true', help='do not measure memory')
+    parser.add_argument(
+        '--profile', action='store_true', help='show which operators take the time instead'
+    )
     parser.add_argument('--json', type=Path, help='file to write the figures to')
     parser.add_argument('--memory-of', choices=MODELS_TO_TIME, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -389,6 +418,9 @@ def main(argv: list[str] | None = None) -> None:
     init_default_scope('mmengine')
     if args.memory_of:
         measure_own_growth(args.memory_of, args)
+        return
+    if args.profile:
+        print(profile(args.models, args))
         return
     result = run(args.models, args)
     print(
