@@ -8,7 +8,14 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 
 from bimm_mm.compat import init_cpu_launcher
 from bimm_mm.engine.config_check import ConfigError, check_config
-from bimm_mm.engine.launch import LAUNCHERS, add_config_options, build_runner, fail, read_config
+from bimm_mm.engine.launch import (
+    LAUNCHERS,
+    add_config_options,
+    build_runner,
+    fail,
+    leave,
+    read_config,
+)
 from bimm_mm.models.checkpoints import check_fit, forget_initialisation, read_checkpoint
 
 NEEDED = ('test_dataloader', 'test_cfg', 'test_evaluator')
@@ -84,6 +91,7 @@ def main() -> None:
     if args.dump:
         Path(args.dump).parent.mkdir(parents=True, exist_ok=True)
     runner.test()
+    leave()
 
 
 if __name__ == '__main__':

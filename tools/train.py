@@ -5,7 +5,6 @@ import argparse
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_distributed
 
 from bimm_mm.compat import init_cpu_launcher
 from bimm_mm.engine.broken_samples import TooManyBrokenSamples
@@ -16,8 +15,10 @@ from bimm_mm.engine.launch import (
     build_runner,
     check_strategy,
     fail,
+    leave,
     read_config,
 )
+from bimm_mm.engine.stop import EXIT_STOPPED
 from bimm_mm.files import DISK_ERRORS, WriteError, check_writable, explain
 
 
@@ -112,16 +113,20 @@ def main() -> None:
     except (ConfigError, WriteError) as error:
         fail(error)
     init_cpu_launcher(cfg)
+    code = 0
     try:
         build_runner(cfg).train()
+    except SystemExit as stop:
+        if stop.code != EXIT_STOPPED:  # which all processes do together
+            raise
+        code = EXIT_STOPPED
     except (WriteError, FloatingPointError, TooManyBrokenSamples) as error:
         fail(error)
     except OSError as error:  # the log's files are on the same disk
         if error.errno not in DISK_ERRORS:
             raise
         fail(explain(error, error.filename or cfg.work_dir))
-    if is_distributed():  # gloo's threads, left to the end of the process, can abort it
-        torch.distributed.destroy_process_group()
+    leave(code)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """What the tools have in common: from a command line to a config, and on to a runner."""
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -8,8 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
+from mmengine.dist import is_distributed
 from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 
@@ -97,3 +100,21 @@ def fail(error: Exception) -> NoReturn:
         time.sleep(10)  # the launcher ends all processes with the first: let rank 0 speak
         sys.exit(1)
     sys.exit(str(error))
+
+
+def leave(code: int | str | None = 0) -> None:
+    """End this process with an exit code, where it is one of several; else raise it if not 0.
+
+    To be called by all processes of a run. Those on CPUs are joined by gloo, whose threads now and
+    then abort a process that ends as others do ("terminate called without an active exception").
+    """
+    if is_distributed():
+        if torch.distributed.get_backend() == 'gloo':
+            torch.distributed.barrier()
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code or 0)
+        torch.distributed.destroy_process_group()
+    if code:
+        raise SystemExit(code)
