@@ -102,7 +102,7 @@ def fail(error: Exception) -> NoReturn:
     sys.exit(str(error))
 
 
-def leave(code: int | str | None = 0) -> None:
+def leave(code: int = 0) -> None:
     """End this process with an exit code, where it is one of several; else raise it if not 0.
 
     To be called by all processes of a run. Those on CPUs are joined by gloo, whose threads now and
@@ -114,7 +114,7 @@ def leave(code: int | str | None = 0) -> None:
             logging.shutdown()
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(code or 0)
+            os._exit(code)
         torch.distributed.destroy_process_group()
     if code:
         raise SystemExit(code)
