@@ -35,37 +35,53 @@ def take_patches(x: Tensor, patch_size: tuple[int, int, int], ids: Tensor | None
     return x[rows, ids // (gh * gw), ids // gw % gh, ids % gw].flatten(2)
 
 
-def sincos_position_embedding(embed_dims: int, grid: tuple[int, ...]) -> Tensor:
-    """Fixed sine-cosine position embedding, 2D or joint space-time.
+def sincos_position_embedding(
+    embed_dims: int, grid: tuple[int, ...], time: str = 'added'
+) -> Tensor:
+    """Fixed sine-cosine position embedding of the tokens of an image or a clip.
 
-    The channels are divided among the axes, columns first (as in MAE), and each part holds the
-    sines, then the cosines, of the position times frequencies from 1 down to 1/10000.
+    An image's channels are divided among columns and rows, in this order (as in MAE). Each part
+    holds the sines, then the cosines, of the position times frequencies from 1 down to 1/10000.
 
     Args:
         embed_dims (int): C, even and at least 2 per axis.
         grid (tuple[int, ...]): (H', W') of an image or (T', H', W') of a clip, in tokens.
+        time (str): how the positions of a clip hold the time. 'added': a code of the time, in all
+            channels and 0 on average over the clip, is added to the position in the image (our
+            choice), so that an encoder of images finds the places where it knows them. 'divided':
+            the channels are divided among columns, rows and frames.
 
     Returns:
         Tensor: (1, T', H', W', C) float32 with T' = 1 for an image.
     """
-    share = embed_dims // len(grid) // 2 * 2
-    if share < 2 or embed_dims % 2:
+    if time not in ('added', 'divided'):
+        raise ValueError(f"time='{time}' must be 'added' or 'divided'")
+    if embed_dims < 2 * len(grid) or embed_dims % 2:
         raise ValueError(
             f'embed_dims={embed_dims} is too small or odd for a position embedding over '
             f'{len(grid)} axes: an even number of at least {2 * len(grid)} is needed'
         )
-    widths = [embed_dims - share * (len(grid) - 1)]  # axis 0 gets what is left over
-    widths += [share] * (len(grid) - 1)
+    axes = grid if time == 'divided' else grid[-2:]
+    share = embed_dims // len(axes) // 2 * 2
+    widths = [embed_dims - share * (len(axes) - 1)]  # axis 0 gets what is left over
+    widths += [share] * (len(axes) - 1)
     parts = []
-    for axis, (length, width) in enumerate(zip(grid, widths, strict=True)):
-        frequency = 10000 ** -(torch.arange(width // 2, dtype=torch.float64) / (width // 2))
-        angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
-        part = torch.cat([angle.sin(), angle.cos()], dim=1)
-        shape = [1] * len(grid) + [width]
+    for axis, (length, width) in enumerate(zip(axes, widths, strict=True)):
+        shape = [1] * len(axes) + [width]
         shape[axis] = length
-        parts.append(part.view(shape).expand(*grid, width))
-    embedding = torch.cat(parts[::-1], dim=-1).float()
-    return embedding.reshape(1, *((1,) * (3 - len(grid))), *grid, embed_dims)
+        parts.append(sines_and_cosines(length, width).view(shape).expand(*axes, width))
+    embedding = torch.cat(parts[::-1], dim=-1)
+    if len(axes) < len(grid):
+        code = sines_and_cosines(grid[0], embed_dims)
+        embedding = embedding + (code - code.mean(0)).view(grid[0], 1, 1, embed_dims)
+    return embedding.float().reshape(1, *((1,) * (3 - len(grid))), *grid, embed_dims)
+
+
+def sines_and_cosines(length: int, width: int) -> Tensor:
+    """Codes of the positions 0 to ``length`` - 1: (length, width) float64, sines first."""
+    frequency = 10000 ** -(torch.arange(width // 2, dtype=torch.float64) / (width // 2))
+    angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
 def resize_position_embedding(

@@ -4,6 +4,8 @@ evaluation = dict(
     config='../bimm/demo/joint_shapes.py',
     labels=['motion', 'shape', 'texture'],
     probe_blocks=[2, 4, 6],
-    finetune=dict(dataset=dict(length=384, seed=100), batch_size=32, steps=100, warmup=30, lr=3e-3),
+    probe_few=192,
+    # from random weights, 300 steps read motion in 94 % of the test clips, and 100 steps in 64 %
+    finetune=dict(dataset=dict(length=384, seed=100), batch_size=32, steps=300, warmup=30, lr=1e-3),
 )
 judge = ['motion', 'shape']

@@ -58,7 +58,7 @@ reference = dict(run='both', steps=4)
 units = ['steps', 'seconds']
 questions = [dict(name='what helps', rows=dict(both=92.5, other=90.0, random=None), source='x')]
 evaluation = dict(
-    config='joint.py', labels=['motion', 'shape'], probe_blocks=[1, 2],
+    config='joint.py', labels=['motion', 'shape'], probe_blocks=[1, 2], probe_few=8,
     finetune=dict(dataset=dict(length=8, seed=5), batch_size=4, steps=2, warmup=1, lr=1e-3),
 )
 """
@@ -171,7 +171,7 @@ def test_a_study_is_run_resumed_and_reported(folder, monkeypatch, capsys):
     assert set(result['explained']) == {
         *('ventral_gabor', 'ventral_pixel', 'dorsal_gabor', 'dorsal_motion')
     }
-    for kind in ('probe', 'probe_last', 'finetune'):
+    for kind in ('probe', 'probe_few', 'finetune'):
         assert set(result['scores'][kind]) == {'motion', 'shape'}
     state = torch.load(next(folder.glob('out/stages/joint-*/last.pth')), weights_only=True)
     assert state['meta']['iter'] == 4

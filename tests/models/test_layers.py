@@ -65,8 +65,28 @@ def test_image_positions_follow_mae():
             torch.testing.assert_close(embedding[0, 0, h, w], torch.tensor(wanted))
 
 
-def test_clip_positions_are_joint_and_all_different():
-    embedding = sincos_position_embedding(20, (4, 3, 5))  # 6 channels for w and h, 8 for t
+def test_clip_positions_are_those_of_the_image_and_a_code_of_the_time():
+    dims, grid = 24, (4, 3, 5)
+    embedding = sincos_position_embedding(dims, grid)
+    assert embedding.shape == (1, *grid, dims)
+    image = sincos_position_embedding(dims, grid[1:])
+    torch.testing.assert_close(embedding.mean(1, keepdim=True), image)
+    code = (embedding - image)[0]
+    torch.testing.assert_close(code, code[:, :1, :1].expand(*grid, dims))
+    angles = [[t / 10000 ** (i / 12) for i in range(12)] for t in range(4)]
+    wanted = torch.tensor([[f(a) for f in (math.sin, math.cos) for a in row] for row in angles])
+    torch.testing.assert_close(code[:, 0, 0], wanted - wanted.mean(0))
+    one = sincos_position_embedding(dims, (1, 3, 5))
+    torch.testing.assert_close(one, image)
+
+
+def test_unknown_way_to_hold_the_time():
+    with pytest.raises(ValueError, match="time='learned' must be 'added' or 'divided'"):
+        sincos_position_embedding(24, (4, 3, 5), 'learned')
+
+
+def test_clip_positions_can_be_divided_among_the_axes():
+    embedding = sincos_position_embedding(20, (4, 3, 5), 'divided')  # 6 for w and h, 8 for t
     assert embedding.shape == (1, 4, 3, 5, 20)
     columns, rows, frames = embedding[0].split([6, 6, 8], dim=-1)
     assert (columns == columns[:1, :1]).all()

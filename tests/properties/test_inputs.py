@@ -101,9 +101,19 @@ spaces = st.one_of(grids, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
 @few
 @given(st.integers(1, 12), spaces)
-def test_positions_are_different_and_of_one_length(half, grid):
+def test_positions_are_different(half, grid):
     dims = 2 * half + 2 * len(grid)
-    embedding = sincos_position_embedding(dims, grid)
+    tokens = sincos_position_embedding(dims, grid).view(-1, dims)
+    distances = torch.cdist(tokens, tokens, compute_mode='donot_use_mm_for_euclid_dist')
+    distances.fill_diagonal_(1)
+    assert distances.min() > 1e-3
+
+
+@few
+@given(st.integers(1, 12), spaces)
+def test_divided_positions_are_different_and_of_one_length(half, grid):
+    dims = 2 * half + 2 * len(grid)
+    embedding = sincos_position_embedding(dims, grid, 'divided')
     assert embedding.shape == (1, *(1,) * (3 - len(grid)), *grid, dims)
     tokens = embedding.view(-1, dims)
     distances = torch.cdist(tokens, tokens, compute_mode='donot_use_mm_for_euclid_dist')

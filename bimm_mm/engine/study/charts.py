@@ -11,35 +11,35 @@ from ...visualization.curves import SCALARS, Run, read_run
 from .plan import Study
 from .scores import scores_of
 
-COLORS = dict(probe='#1f6fb4', finetune='#d9622b')
+COLORS = dict(probe='#1f6fb4', probe_few='#5aa469', finetune='#d9622b')
+NAMES = dict(probe='linear probe', probe_few='linear probe, few labels', finetune='finetuned')
 
 
 def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
     """A panel per label; a line per run with a point per seed, and the mean as a bar."""
     labels = study.evaluation['labels']
     names = [name for name, found in results.items() if found]
-    kinds = ('probe', 'finetune')
-    height = 1.3 + 0.42 * len(names)
+    height = 1.3 + 0.54 * len(names)
     figure = Figure(figsize=(3.0 * len(labels) + 1.8, height), dpi=110, layout='constrained')
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
     for panel, label in zip(panels, labels, strict=True):
         for row, name in enumerate(names):
-            for offset, kind in zip((-0.17, 0.17), kinds, strict=True):
+            for offset, (kind, color) in zip((-0.26, 0, 0.26), COLORS.items(), strict=True):
                 values = 100 * np.array(scores_of(results[name], kind, [label]))
                 if not len(values):
                     continue
                 first = row == 0 and label == labels[0]
-                text = dict(probe='linear probe', finetune='finetuned')[kind] if first else None
-                panel.barh(row + offset, values.mean(), 0.3, color=COLORS[kind], alpha=0.35)
+                text = NAMES[kind] if first else None
+                panel.barh(row + offset, values.mean(), 0.24, color=color, alpha=0.35)
                 place = np.full(len(values), row + offset)
-                panel.plot(values, place, 'o', color=COLORS[kind], markersize=3.5, label=text)
+                panel.plot(values, place, 'o', color=color, markersize=3.5, label=text)
         panel.set(title=label, xlabel='accuracy in %', xlim=(0, 100))
         panel.grid(axis='x', alpha=0.3)
         panel.spines[['top', 'right']].set_visible(False)
     panels[0].set_yticks(range(len(names)), [study.runs[name].label for name in names], fontsize=8)
     panels[0].invert_yaxis()
-    figure.legend(loc='outside lower center', ncols=2, fontsize=8, frameon=False)
+    figure.legend(loc='outside lower center', ncols=3, fontsize=8, frameon=False)
     return figure
 
 

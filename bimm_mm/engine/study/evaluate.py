@@ -26,8 +26,10 @@ class Evaluation:
 
     ``study.evaluation`` holds ``config``, a pretraining config with a dorsal branch and labelled
     data (``probe_train``, ``probe_test``); ``labels``; ``probe_blocks``, after which the mean
-    tokens are read, counted from 1; and ``finetune``, a dict with ``dataset`` (overrides of the
-    one of ``probe_train``), ``batch_size``, ``steps``, ``warmup`` and ``lr``.
+    tokens are read, counted from 1; ``probe_few``, a number of labelled samples to which probes
+    are fitted once more, as with all of them there may be nothing left to tell apart; and
+    ``finetune``, a dict with ``dataset`` (overrides of the one of ``probe_train``),
+    ``batch_size``, ``steps``, ``warmup`` and ``lr``.
 
     Every encoder is evaluated as a video encoder, with the same code. One that was trained on
     frames alone gets its patch embedding inflated, as the paper starts the dorsal branch.
@@ -74,17 +76,21 @@ class Evaluation:
         return encoder.to(self.device)
 
     def probe(self, encoder: nn.Module) -> dict[str, dict[str, float]]:
-        """Accuracy of linear probes on frozen features, of several blocks and of the last one."""
+        """Accuracy of linear probes on frozen features, fitted to all labelled samples, or few."""
         (train, y), (test, y_test) = (
             block_features(encoder, self.preprocessor, loader, self.labels)
             for loader in self.loaders
         )
-        blocks = self.settings['probe_blocks']
+        x, x_test = (
+            torch.cat([features[i] for i in self.settings['probe_blocks']], dim=1)
+            for features in (train, test)
+        )
         result = {}
-        for name, picked in (('probe', blocks), ('probe_last', (len(train) - 1,))):
-            x, x_test = (torch.cat([f[i] for i in picked], dim=1) for f in (train, test))
+        for name, count in (('probe', len(x)), ('probe_few', self.settings['probe_few'])):
             result[name] = {
-                label: fit_linear_probe((x, y[label]), (x_test, y_test[label])).value
+                label: fit_linear_probe(
+                    (x[:count], y[label][:count]), (x_test, y_test[label])
+                ).value
                 for label in self.labels
             }
         return result

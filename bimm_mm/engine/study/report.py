@@ -11,7 +11,7 @@ from .scores import difference, scores_of, show, summary, verdict
 
 KINDS = dict(
     probe='linear probe, mean tokens of blocks {blocks}',
-    probe_last='linear probe, mean token of the last block',
+    probe_few='the same, fitted to {few} labelled clips',
     finetune='finetuned on {clips} labelled clips',
 )
 
@@ -77,7 +77,7 @@ class Report:
         settings = self.study.evaluation
         blocks = ', '.join(map(str, settings['probe_blocks']))
         clips = settings['finetune']['dataset'].get('length', 'the')
-        return KINDS[kind].format(blocks=blocks, clips=clips)
+        return KINDS[kind].format(blocks=blocks, few=settings['probe_few'], clips=clips)
 
     def _table(self, results: Mapping[str, list[dict]], unit: str) -> str:
         labels = self.study.evaluation['labels']
@@ -117,8 +117,8 @@ class Report:
         if question.source:
             lines += [f'Reported: {question.source}.', '']
         lines += [
-            '| better | than | reported | here, probe | | here, finetuned | |',
-            '|' + '---|' * 7,
+            '| better | than | reported | ' + ''.join(f'here, {kind} | | ' for kind in KINDS),
+            '|' + '---|' * (3 + 2 * len(KINDS)),
         ]
         rows = sorted(question.rows.items(), key=lambda row: -(row[1] or 0))
         pairs = [
@@ -131,7 +131,7 @@ class Report:
         for (a, high), (b, low) in pairs:
             cells = [self.study.runs[a].label, self.study.runs[b].label]
             cells.append(f'{high - low:+.1f}' if high is not None and low is not None else '')
-            for kind in ('probe', 'finetune'):
+            for kind in KINDS:
                 values = [scores_of(results[name], kind, self.study.judge) for name in (a, b)]
                 if not all(values):
                     cells += ['', '']
@@ -141,8 +141,8 @@ class Report:
                 settled.append((kind, verdict(gap, spread)))
                 cells += [f'{100 * gap:+.1f}{around}', settled[-1][1]]
             lines.append('| ' + ' | '.join(cells) + ' |')
-        for kind, name in (('probe', 'By the probe'), ('finetune', 'After finetuning')):
+        for kind in KINDS:
             verdicts = [what for k, what in settled if k == kind]
             if verdicts:
-                lines += ['', f'{name}, {summary(verdicts)}']
+                lines += ['', f'By *{kind}*, {summary(verdicts)}']
         return '\n'.join(lines)

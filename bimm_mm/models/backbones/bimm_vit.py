@@ -58,6 +58,10 @@ class BimmViT(BaseModule):
         global_blocks (Sequence[int]): blocks, counted from 0, that attend globally even where
             ``window_size`` is set.
         norm_eps (float): epsilon of all LayerNorms. Encoders of transformers have 1e-12.
+        time_positions (str): 'added' or 'divided', how positions hold the time of a clip; see
+            :func:`sincos_position_embedding`.
+        inflation (str): 'center' or 'mean', how a clip's patch embedding starts from an image's;
+            see :func:`inflate_patch_embedding`.
         pos_interpolation (str): 'bicubic' or 'bilinear', of the position embedding.
         with_cp (bool): recompute the blocks' activations in the backward pass, to save memory.
         frozen_stages (int): -1 trains everything, 0 freezes the patch embedding and class token,
@@ -94,6 +98,8 @@ class BimmViT(BaseModule):
         window_size: int = 0,
         global_blocks: Sequence[int] = (),
         norm_eps: float = 1e-6,
+        time_positions: str = 'added',
+        inflation: str = 'center',
         pos_interpolation: str = 'bicubic',
         with_cp: bool = False,
         frozen_stages: int = -1,
@@ -130,6 +136,9 @@ class BimmViT(BaseModule):
             raise ValueError('static_images=True needs a video encoder: set num_frames')
         if deflate and self.is_video:
             raise ValueError(f'deflate=True needs an image encoder, not num_frames={num_frames}')
+        if inflation not in ('center', 'mean'):
+            raise ValueError(f"inflation='{inflation}' must be 'center' or 'mean'")
+        self.inflation = inflation
         self.static_images = static_images
         self.deflate = deflate
         self.window_size = window_size
@@ -141,7 +150,8 @@ class BimmViT(BaseModule):
         self.grid_size = self.token_grid((num_frames or 1, *size))
         self.patch_embed = PatchEmbed(in_channels, self.embed_dims, self.patch_size, self.is_video)
         grid = self.grid_size if self.is_video else self.grid_size[1:]
-        self.register_buffer('pos_embed', sincos_position_embedding(self.embed_dims, grid))
+        positions = sincos_position_embedding(self.embed_dims, grid, time_positions)
+        self.register_buffer('pos_embed', positions)
         self.cls_token = (
             nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
         )

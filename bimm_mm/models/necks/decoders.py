@@ -18,7 +18,7 @@ class StageDecoder(BaseModule):
         out_dims (int): number of values of the target per token.
         grid_size (tuple[int, int, int]): token grid (T', H', W').
         embed_dims (int): width W of the decoder.
-        video (bool): whether the position embedding is joint space-time, or 2D.
+        video (bool): whether the tokens are cubes of a clip, whose positions hold the time, too.
     """
 
     predicts = 'masked'
@@ -46,6 +46,45 @@ class StageDecoder(BaseModule):
         """(1, T' * H' * W', W), the position of every token of the grid."""
         return self.pos_embed.flatten(1, 3)
 
+    def start_from_images(
+        self, source: 'StageDecoder', patch_size: tuple[int, int, int] | None
+    ) -> bool:
+        """Take over the weights of a decoder for images, if it has the same shape.
+
+        Left out are positions, the mixing over time, and the last layer of another target.
+
+        Args:
+            source (StageDecoder): of the same class, for images.
+            patch_size (tuple[int, int, int], optional): frames, rows and columns of a cube, if
+                both have the same target. Where that has more values in a cube than in a patch,
+                each frame is given what the image has.
+
+        Returns:
+            bool: whether the weights were taken over.
+        """
+        output = f'head.{len(self.head) - 1}.' if isinstance(self.head, nn.Sequential) else 'head.'
+        own, state = (
+            {key: value for key, value in decoder.state_dict().items() if key != 'pos_embed'}
+            for decoder in (self, source)
+        )
+        taken = {
+            key: value for key, value in state.items() if not key.startswith(('mix_time.', output))
+        }
+        needed = [key for key in own if not key.startswith(('mix_time.', output))]
+        if taken.keys() != set(needed) or any(own[k].shape != taken[k].shape for k in needed):
+            return False
+        if patch_size is not None:
+            frames, *sides = patch_size
+            for key in (f'{output}weight', f'{output}bias'):
+                value = state[key]
+                if len(own[key]) == frames * len(value):  # in the order channel, frame, row, column
+                    value = value.unflatten(0, (-1, 1, math.prod(sides)))
+                    value = value.repeat_interleave(frames, dim=1).flatten(0, 2)
+                if own[key].shape == value.shape:
+                    taken[key] = value
+        self.load_state_dict(taken, strict=False)
+        return True
+
 
 @MODELS.register_module()
 class LinearDecoder(StageDecoder):
@@ -53,7 +92,8 @@ class LinearDecoder(StageDecoder):
 
     Linear layers on single tokens cannot tell a masked patch anything about its surroundings.
     So mask tokens and positions are put into the grid, and a linear layer mixes the tokens over
-    space, another one over time, before the channels are mapped to the target (our choice).
+    space, another one over time, before the channels are mapped to the target (our choice). The
+    mixing over time starts as the identity.
 
     Args:
         embed_dims (int): width (our choice: 256).
@@ -74,6 +114,8 @@ class LinearDecoder(StageDecoder):
             self.mask_token = None
         self.head = nn.Linear(embed_dims, self.out_dims)
         self.apply(init_transformer)
+        if predict == 'masked' and frames > 1:
+            nn.init.eye_(self.mix_time.weight)
 
     def forward(self, x: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
         """(B, [1 +] K, C) visible tokens to (B, M or K, out_dims) predictions."""

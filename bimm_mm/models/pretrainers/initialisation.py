@@ -8,19 +8,26 @@ from torch import Tensor, nn
 
 from ..backbones.loading import PATCH_EMBEDDING
 from ..checkpoints import cut
+from ..necks.decoders import StageDecoder
 
 
-def inflate_patch_embedding(weight: Tensor, tubelet_size: int) -> Tensor:
+def inflate_patch_embedding(weight: Tensor, tubelet_size: int, mode: str = 'center') -> Tensor:
     """Patch embedding of images to one of cubes, such that a static clip gives the same tokens.
 
     Args:
         weight (Tensor): (C, C_in, p, p).
         tubelet_size (int): frames t of a cube.
+        mode (str): 'center' gives the weight to frame t // 2 and 0 to the others, so that a token
+            is that of one frame at first, sharp where things move (ViViT, section 3.4; our choice).
+            'mean' divides it among the frames.
 
     Returns:
-        Tensor: (C, C_in, t, p, p), the weight divided among the frames (our choice).
+        Tensor: (C, C_in, t, p, p).
     """
-    return weight[:, :, None].repeat(1, 1, tubelet_size, 1, 1) / tubelet_size
+    inflated = weight[:, :, None].repeat(1, 1, tubelet_size, 1, 1) / tubelet_size
+    if mode == 'center':
+        inflated.zero_()[:, :, tubelet_size // 2] = weight
+    return inflated
 
 
 def load_ventral_encoder(
@@ -53,7 +60,7 @@ def load_ventral_encoder(
     state = cut(state, prefix)
     if backbone.is_video:
         state[PATCH_EMBEDDING] = inflate_patch_embedding(
-            state[PATCH_EMBEDDING], backbone.patch_size[0]
+            state[PATCH_EMBEDDING], backbone.patch_size[0], backbone.inflation
         )
         state['pos_embed'] = backbone.pos_embed
     try:
@@ -69,10 +76,13 @@ def load_ventral_encoder(
     print_log(f'Initialised the encoder from the ventral branch of {checkpoint}', 'current')
 
 
-def load_ventral_decoders(neck: nn.Module, checkpoint: str, state: dict[str, Tensor]) -> None:
+def load_ventral_decoders(neck: nn.Module, checkpoint: str, state: dict[str, Tensor]) -> bool:
     """Let the ventral decoders go on from a checkpoint, where it has decoders of the same shape.
 
     Others (of MAE, or with another target) start anew, which the log says.
+
+    Returns:
+        bool: whether they go on.
     """
     state = cut(state, 'ventral.neck.')
     own = neck.state_dict()
@@ -82,6 +92,31 @@ def load_ventral_decoders(neck: nn.Module, checkpoint: str, state: dict[str, Ten
     print_log(
         f'The ventral decoders {"go on from" if fits else "start anew: they do not match those of"}'
         f' {checkpoint}',
+        'current',
+    )
+    return fits
+
+
+def copy_ventral_decoders(ventral: nn.Module, dorsal: nn.Module) -> None:
+    """Let the dorsal decoders start from the ventral ones, where they fit (our choice).
+
+    The last layers are taken over where both branches have the same target. Of a static clip of one
+    cube, the dorsal branch then predicts what the ventral one predicts of the image.
+
+    Args:
+        ventral (nn.Module): :class:`Branch` on images.
+        dorsal (nn.Module): :class:`Branch` on clips.
+    """
+    taken = []
+    for source, name, decoder, own_name in zip(
+        ventral.neck.decoders, ventral.names, dorsal.neck.decoders, dorsal.names, strict=False
+    ):
+        if isinstance(decoder, StageDecoder) and type(decoder) is type(source):
+            patch_size = dorsal.backbone.patch_size if name == own_name else None
+            if decoder.start_from_images(source, patch_size):
+                taken.append(own_name)
+    print_log(
+        f'Dorsal decoders that start from the ventral ones: {", ".join(taken) or "none fits"}',
         'current',
     )
 

@@ -9,7 +9,12 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .branch import Branch, Reconstruction
-from .initialisation import load_ventral_decoders, load_ventral_encoder, read_state
+from .initialisation import (
+    copy_ventral_decoders,
+    load_ventral_decoders,
+    load_ventral_encoder,
+    read_state,
+)
 
 
 class MaskedPretrainer(BaseModel):
@@ -161,6 +166,8 @@ class DualBranchPretrainer(MaskedPretrainer):
         init_dorsal_from (str, optional): checkpoint of the ventral stage. The ventral branch
             goes on from it, and the dorsal encoder is initialised from its encoder, with the
             patch embedding inflated.
+        init_dorsal_decoders (bool): whether the dorsal decoders, too, start from those of that
+            checkpoint, where they fit (our choice).
         data_preprocessor (dict, optional): :class:`ClipDataPreprocessor` by default.
     """
 
@@ -171,6 +178,7 @@ class DualBranchPretrainer(MaskedPretrainer):
         share: str | int = 'partial',
         dorsal_weight: float = 1.0,
         init_dorsal_from: str | None = None,
+        init_dorsal_decoders: bool = True,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -178,6 +186,7 @@ class DualBranchPretrainer(MaskedPretrainer):
         weights = dict(ventral=1.0, dorsal=dorsal_weight)
         super().__init__(branches, weights, data_preprocessor, init_cfg)
         self.init_dorsal_from = init_dorsal_from
+        self.init_dorsal_decoders = init_dorsal_decoders
         if self.ventral.is_video or not self.dorsal.is_video:
             raise ValueError(
                 'the ventral backbone must be an image encoder (num_frames=None) and the dorsal '
@@ -202,8 +211,10 @@ class DualBranchPretrainer(MaskedPretrainer):
         source = self.init_dorsal_from
         state = read_state(source)
         load_ventral_encoder(self.ventral.backbone, source, state)
-        load_ventral_decoders(self.ventral.neck, source, state)
+        found = load_ventral_decoders(self.ventral.neck, source, state)
         load_ventral_encoder(self.dorsal.backbone, source, state)
+        if found and self.init_dorsal_decoders:
+            copy_ventral_decoders(self.ventral, self.dorsal)
 
     def _read_share(self, share: str | int) -> int:
         ventral, dorsal = self.ventral.backbone, self.dorsal.backbone

@@ -28,12 +28,21 @@ def checkpoint(tmp_path, make_branch):
     return model, path
 
 
-def test_inflation_divides_the_weight_among_the_frames():
+def test_inflation_gives_the_weight_to_one_frame_or_divides_it():
     weight = torch.randn(5, 3, 4, 4)
-    inflated = inflate_patch_embedding(weight, 3)
-    assert inflated.shape == (5, 3, 3, 4, 4)
-    torch.testing.assert_close(inflated.sum(dim=2), weight)
-    assert torch.equal(inflated[:, :, 0], inflated[:, :, 2])
+    for frames in (1, 2, 3):
+        center = inflate_patch_embedding(weight, frames)
+        assert torch.equal(center[:, :, frames // 2], weight)
+        assert center.count_nonzero() == weight.numel()
+        mean = inflate_patch_embedding(weight, frames, 'mean')
+        assert center.shape == mean.shape == (5, 3, frames, 4, 4)
+        torch.testing.assert_close(mean.sum(dim=2), weight)
+        assert torch.equal(mean[:, :, 0], mean[:, :, -1])
+
+
+def test_unknown_inflation():
+    with pytest.raises(ValueError, match="inflation='first' must be 'center' or 'mean'"):
+        encoder(frames=4, inflation='first')
 
 
 def test_a_static_clip_gives_the_images_tokens(checkpoint):

@@ -230,6 +230,67 @@ def test_both_branches_start_from_the_ventral_stage(make_dual, ventral, share, c
     torch.testing.assert_close(weight.sum(2), source.backbone.patch_embed.projection.weight)
 
 
+def static_predictions(branch, image):
+    """What a branch predicts of one image, or of a clip of one cube in which nothing moves."""
+    count = branch.backbone.grid_size[1] * branch.backbone.grid_size[2]
+    keep, mask = torch.arange(count)[None].split([5, count - 5], dim=1)
+    frames = branch.backbone.patch_size[0]
+    x = image[:, :, None].repeat(1, 1, frames, 1, 1) if branch.is_video else image
+    features = branch.backbone(x, keep)
+    return dict(zip(branch.names, branch.neck(features, keep, mask), strict=True))
+
+
+@pytest.mark.parametrize('inflation', ['center', 'mean'])
+def test_of_a_static_clip_both_branches_predict_the_same_at_first(
+    make_dual, make_branch, ventral, inflation
+):
+    dorsal = make_branch(video=True, num_frames=2, inflation=inflation)
+    model = make_dual(dorsal=dorsal, init_dorsal_from=ventral[1]).eval()
+    model.init_weights()
+    image = torch.randn(1, 3, 16, 16)
+    wanted, found = (static_predictions(model.branches[b], image) for b in ('ventral', 'dorsal'))
+    torch.testing.assert_close(found['gabor'], wanted['gabor'], rtol=1e-3, atol=1e-4)
+    for frame in found['contour'].unflatten(2, (2, 16)).unbind(2):
+        torch.testing.assert_close(frame, wanted['contour'], rtol=1e-3, atol=1e-4)
+    # motion is another target than pixels: its last layer is its own, and the rest is taken over
+    own, source = (b.neck.decoders[2].state_dict() for b in (model.dorsal, model.ventral))
+    changed = {k for k in source if own[k].shape != source[k].shape or (own[k] != source[k]).any()}
+    assert changed <= {'head.2.weight', 'head.2.bias'}
+
+
+def test_pixels_of_both_branches(make_dual, make_branch, ventral):
+    """Each frame of a cube is given the image's colours, in the target's order."""
+    dorsal = make_branch(video=True, num_frames=2)
+    dorsal['targets'][2] = dict(type='PixelTarget')
+    model = make_dual(dorsal=dorsal, init_dorsal_from=ventral[1]).eval()
+    model.init_weights()
+    image = torch.randn(1, 3, 16, 16)
+    wanted, found = (static_predictions(model.branches[b], image) for b in ('ventral', 'dorsal'))
+    frames = found['pixel'].unflatten(2, (3, 2, 16))
+    colours = wanted['pixel'].unflatten(2, (3, 1, 16)).expand_as(frames)
+    torch.testing.assert_close(frames, colours, rtol=1e-3, atol=1e-4)
+
+
+def test_dorsal_decoders_that_do_not_fit_start_anew(make_dual, make_branch, ventral):
+    dorsal = make_branch(video=True)
+    dorsal['neck']['decoders'][0]['embed_dims'] = 16
+    dorsal['neck']['decoders'][1] = dorsal['neck']['decoders'][1] | dict(mlp_head=False)
+    model = make_dual(dorsal=dorsal, init_dorsal_from=ventral[1])
+    before = copy.deepcopy(model.dorsal.neck.state_dict())
+    model.init_weights()
+    after = model.dorsal.neck.state_dict()
+    changed = {key.split('.')[1] for key in after if not torch.equal(before[key], after[key])}
+    assert changed == {'2'}
+
+
+def test_dorsal_decoders_can_start_anew(make_dual, ventral):
+    model = make_dual(init_dorsal_from=ventral[1], init_dorsal_decoders=False)
+    before = copy.deepcopy(model.dorsal.neck.state_dict())
+    model.init_weights()
+    after = model.dorsal.neck.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
 def test_ventral_decoders_of_another_shape_start_anew(make_dual, make_branch, ventral):
     source, path = ventral
     config = make_branch(video=False)
