@@ -5,6 +5,7 @@ from mmengine.dist import all_gather_object, all_reduce, get_dist_info
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -44,10 +45,12 @@ class FiniteLossHook(Hook):
         """Look at what the model returns, and at each step of the optimizer."""
         self._runner = runner
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self._handles = [
-            model.register_forward_hook(self._keep_losses),
-            runner.optim_wrapper.optimizer.register_step_pre_hook(self._check),
-        ]
+        optimizer = runner.optim_wrapper.optimizer
+        self._handles = [model.register_forward_hook(self._keep_losses)]
+        if hasattr(optimizer, 'register_step_pre_hook'):
+            self._handles.append(optimizer.register_step_pre_hook(self._check_step))
+        else:  # DeepSpeed's, which holds no gradients to look at
+            self._handles.append(model.register_forward_hook(self._check_losses))
 
     def after_train(self, runner: Runner) -> None:
         """Look no more."""
@@ -71,7 +74,8 @@ class FiniteLossHook(Hook):
         Raises:
             FloatingPointError: there were more than ``patience`` in a row.
         """
-        if not runner.optim_wrapper.should_update():
+        accumulates = isinstance(runner.optim_wrapper, OptimWrapper)  # DeepSpeed's does not
+        if accumulates and not runner.optim_wrapper.should_update():
             return
         with_scale = hasattr(runner.optim_wrapper, 'loss_scaler')
         self.skipped = self.skipped + 1 if with_scale and not self._stepped else 0
@@ -94,12 +98,20 @@ class FiniteLossHook(Hook):
                 total = sum(torch.as_tensor(part).detach().float().sum() for part in parts)
                 self._losses[name] = self._losses.get(name, 0) + total
 
-    def _check(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+    def _check_losses(self, model: nn.Module, args: tuple, output: object) -> None:
+        """After each forward pass."""
+        if self._losses:
+            self._check(torch.zeros_like(next(iter(self._losses.values()))))
+
+    def _check_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         """Before a step of the optimizer."""
         self._stepped = True
         parameters = [p for group in optimizer.param_groups for p in group['params']]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        self._check(torch.nn.utils.get_total_norm(gradients))
+
+    def _check(self, norm: Tensor) -> None:
+        """Stop if a loss, or the norm of the gradient, is not finite."""
         values = [value.to(norm.device) for value in self._losses.values()]
         bad = (~torch.stack([norm.float(), *values]).isfinite()).any().int()
         all_reduce(bad, 'max')  # all processes stop together

@@ -17,6 +17,7 @@ class GradientNormHook(Hook):
     The norms are taken as the optimizer is about to use them: without loss scale, after
     clipping, of the whole gradient where it is sharded (FSDP). They appear in the log as
     ``grad_norm_shared``, ``grad_norm_ventral`` and ``grad_norm_dorsal``, those that there are.
+    Under DeepSpeed there are none.
 
     Args:
         interval (int): iterations between two measurements.
@@ -30,6 +31,10 @@ class GradientNormHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Listen to the optimizer's steps."""
+        optimizer = runner.optim_wrapper.optimizer
+        if not hasattr(optimizer, 'register_step_pre_hook'):  # DeepSpeed's
+            print_log(f'{type(optimizer).__name__} holds no gradients to measure', 'current')
+            return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         groups = model.gradient_groups()
         sharded = isinstance(runner.model, FullyShardedDataParallel)
@@ -46,7 +51,7 @@ class GradientNormHook(Hook):
                     norm = square.sqrt()
                 runner.message_hub.update_scalar(f'train/grad_norm_{name}', norm)
 
-        self._handle = runner.optim_wrapper.optimizer.register_step_pre_hook(measure)
+        self._handle = optimizer.register_step_pre_hook(measure)
 
     def after_train(self, runner: Runner) -> None:
         """Stop listening."""

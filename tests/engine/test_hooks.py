@@ -1,6 +1,7 @@
 import logging
 import math
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -161,6 +162,38 @@ def test_only_losses_count(tmp_path):
     model = TwoBranches(bad={2: {'explained_dorsal_motion': float('-inf')}})
     make_runner(tmp_path, model, [dict(type='FiniteLossHook')]).train()
     assert model.calls == 4
+
+
+@pytest.fixture
+def deepspeed_like(tmp_path):
+    """A runner whose optimizer and its wrapper are not torch's and mmengine's, as DeepSpeed's."""
+    runner = make_runner(tmp_path, TwoBranches(bad={2: {'loss_dorsal_motion': float('nan')}}), [])
+    runner.optim_wrapper = SimpleNamespace(optimizer=object())
+    runner.model.train()
+    return runner
+
+
+def test_without_an_optimizer_to_listen_to_losses_are_looked_at_before_the_backward_pass(
+    deepspeed_like,
+):
+    hook = FiniteLossHook()
+    hook.before_train(deepspeed_like)
+    inputs = [torch.ones(1)] * 2
+    hook.before_train_iter(deepspeed_like, 0)
+    deepspeed_like.model(inputs)
+    hook.after_train_iter(deepspeed_like, 0)
+    with pytest.raises(FloatingPointError, match='loss_dorsal_motion is nan'):
+        deepspeed_like.model(inputs)
+    hook.after_train(deepspeed_like)
+    deepspeed_like.model(inputs)
+
+
+def test_gradients_that_cannot_be_seen_are_not_measured(deepspeed_like):
+    hook = GradientNormHook()
+    hook.before_train(deepspeed_like)
+    deepspeed_like.model([torch.ones(1)] * 2)
+    hook.after_train(deepspeed_like)
+    assert not any('grad_norm' in key for key in deepspeed_like.message_hub.log_scalars)
 
 
 # explained variance ------------------------------------------------------------------------------
