@@ -117,7 +117,7 @@ class Report:
         if question.source:
             lines += [f'Reported: {question.source}.', '']
         lines += [
-            '| better | than | reported | ' + ''.join(f'here, {kind} | | ' for kind in KINDS),
+            '| better | than | reported |' + ''.join(f' here, {kind} | |' for kind in KINDS),
             '|' + '---|' * (3 + 2 * len(KINDS)),
         ]
         rows = sorted(question.rows.items(), key=lambda row: -(row[1] or 0))
