@@ -23,7 +23,8 @@ class FiniteLossHook(Hook):
 
     Under loss scaling (float16), such a step is skipped by the scaler, as mmengine does it, and
     the run stops only after ``patience`` of them in a row. Else it stops at once: the state before
-    the step is saved, and the error names the losses and the files of the batch.
+    the step is saved, and the error names the losses and the files of the batch. Under DeepSpeed,
+    whose optimizer shows no gradients, only the losses are looked at, and none may be skipped.
 
     Args:
         patience (int): steps in a row that loss scaling may skip.

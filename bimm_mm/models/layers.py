@@ -35,6 +35,10 @@ def take_patches(x: Tensor, patch_size: tuple[int, int, int], ids: Tensor | None
     return x[rows, ids // (gh * gw), ids // gw % gh, ids % gw].flatten(2)
 
 
+TIME_POSITIONS = ('added', 'divided')  # how positions hold the time of a clip
+INFLATIONS = ('center', 'mean')  # how a patch embedding of clips starts from one of images
+
+
 def sincos_position_embedding(
     embed_dims: int, grid: tuple[int, ...], time: str = 'added'
 ) -> Tensor:
@@ -54,7 +58,7 @@ def sincos_position_embedding(
     Returns:
         Tensor: (1, T', H', W', C) float32 with T' = 1 for an image.
     """
-    if time not in ('added', 'divided'):
+    if time not in TIME_POSITIONS:
         raise ValueError(f"time='{time}' must be 'added' or 'divided'")
     if embed_dims < 2 * len(grid) or embed_dims % 2:
         raise ValueError(

@@ -1,5 +1,5 @@
 # BIMM against what else the same seconds, or the same steps, could be spent on. BIMM's first stage
-# counts. About 30 minutes of one CPU core per seed.
+# counts. About 20 minutes of one CPU core per seed in seconds, and as many in steps.
 _base_ = ['./_evaluation.py']
 
 title = 'BIMM, VideoMAE, MAE on frames, training from scratch and a random encoder'

@@ -9,7 +9,9 @@ import torch
 
 import bimm_mm  # noqa: F401
 from bimm_mm.engine.config_check import ConfigError
-from bimm_mm.engine.study import Report, StudyRunner, read_study
+from bimm_mm.engine.probe import fit_linear_probe
+from bimm_mm.engine.study import Report, StudyRunner, evaluate, read_study
+from bimm_mm.engine.study.evaluate import Evaluation
 from bimm_mm.engine.study.plan import share_out
 from bimm_mm.engine.study.scores import difference, summary, verdict
 from bimm_mm.engine.study.training import measure_in_turn
@@ -58,7 +60,7 @@ reference = dict(run='both', steps=4)
 units = ['steps', 'seconds']
 questions = [dict(name='what helps', rows=dict(both=92.5, other=90.0, random=None), source='x')]
 evaluation = dict(
-    config='joint.py', labels=['motion', 'shape'], probe_blocks=[1, 2], probe_few=8,
+    config='joint.py', labels=['motion', 'shape'], probe_blocks=[1, 2], probe_few=22,
     finetune=dict(dataset=dict(length=8, seed=5), batch_size=4, steps=2, warmup=1, lr=1e-3),
 )
 """
@@ -89,6 +91,30 @@ def test_studies_of_the_repository_can_be_run(path):
     chains = [tuple(s.digest for s in run.stages) for run in study.runs.values() if run.stages]
     assert len(set(chains)) == len(chains)
     assert all(len(question.rows) > 1 for question in study.questions)
+
+
+@pytest.mark.parametrize('few, said', [(0, '0 must be'), (2, "not have all 8 classes of 'motion'")])
+def test_few_labels_have_all_classes(folder, few, said):
+    text = (folder / 'small.py').read_text()
+    (folder / 'small.py').write_text(text.replace('probe_few=22', f'probe_few={few}'))
+    with pytest.raises(ConfigError, match=said):
+        study = read_study(folder / 'small.py')
+        evaluation = Evaluation(study)
+        evaluation.probe(evaluation.encoder(study.runs['random'], None, 0))
+
+
+def test_probes_are_fitted_to_all_samples_and_to_few(folder, monkeypatch):
+    counts = []
+
+    def fit(train, test):
+        counts.append([len(part) for part in (*train, *test)])
+        return fit_linear_probe(train, test)
+
+    monkeypatch.setattr(evaluate, 'fit_linear_probe', fit)
+    study = read_study(folder / 'small.py')
+    evaluation = Evaluation(study)
+    evaluation.probe(evaluation.encoder(study.runs['random'], None, 0))
+    assert counts == [[24, 24, 24, 24]] * 2 + [[22, 22, 24, 24]] * 2
 
 
 def test_every_row_of_table_7_is_a_run():

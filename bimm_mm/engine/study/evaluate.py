@@ -32,7 +32,7 @@ class Evaluation:
     ``batch_size``, ``steps``, ``warmup`` and ``lr``.
 
     Every encoder is evaluated as a video encoder, with the same code. One that was trained on
-    frames alone gets its patch embedding inflated, as the paper starts the dorsal branch.
+    frames alone gets its patch embedding inflated, as the dorsal branch starts.
 
     Args:
         study (Study): of the runs.
@@ -76,7 +76,11 @@ class Evaluation:
         return encoder.to(self.device)
 
     def probe(self, encoder: nn.Module) -> dict[str, dict[str, float]]:
-        """Accuracy of linear probes on frozen features, fitted to all labelled samples, or few."""
+        """Accuracy of linear probes on frozen features, fitted to all labelled samples, or few.
+
+        Raises:
+            ConfigError: the few do not have all classes.
+        """
         (train, y), (test, y_test) = (
             block_features(encoder, self.preprocessor, loader, self.labels)
             for loader in self.loaders
@@ -85,15 +89,23 @@ class Evaluation:
             torch.cat([features[i] for i in self.settings['probe_blocks']], dim=1)
             for features in (train, test)
         )
-        result = {}
-        for name, count in (('probe', len(x)), ('probe_few', self.settings['probe_few'])):
-            result[name] = {
+        few = self.settings['probe_few']
+        for label in self.labels:
+            classes = len(set(y[label].tolist()))
+            if few > len(x) or len(set(y[label][:few].tolist())) < classes:
+                raise ConfigError(
+                    f'evaluation.probe_few={few}: so many samples, the first of {len(x)}, do not '
+                    f'have all {classes} classes of {label!r}; take more, or shuffle the list'
+                )
+        return {
+            name: {
                 label: fit_linear_probe(
                     (x[:count], y[label][:count]), (x_test, y_test[label])
                 ).value
                 for label in self.labels
             }
-        return result
+            for name, count in (('probe', len(x)), ('probe_few', few))
+        }
 
     def finetune(self, encoder: nn.Module, steps: int, seed: int) -> dict[str, float]:
         """Accuracy after finetuning on few labelled clips, one linear head for each label.

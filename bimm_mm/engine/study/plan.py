@@ -149,6 +149,9 @@ def read_study(path: str | Path) -> Study:
         if unknown:
             raise ConfigError(f'question {question.name!r} names no run: {", ".join(unknown)}')
     evaluation = dict(cfg['evaluation'], config=str(_find(path, cfg['evaluation']['config'])))
+    few = evaluation.get('probe_few')
+    if not isinstance(few, int) or few < 1:
+        raise ConfigError(f'evaluation.probe_few={few!r} must be a number of samples, 1 or more')
     judge = tuple(cfg.get('judge', evaluation['labels']))
     if not set(judge) <= set(evaluation['labels']):
         raise ConfigError(f'judge={judge} must be some of {", ".join(evaluation["labels"])}')

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..layers import (
+    INFLATIONS,
+    TIME_POSITIONS,
     PatchEmbed,
     TransformerBlock,
     init_transformer,
@@ -59,7 +61,7 @@ class BimmViT(BaseModule):
             ``window_size`` is set.
         norm_eps (float): epsilon of all LayerNorms. Encoders of transformers have 1e-12.
         time_positions (str): 'added' or 'divided', how positions hold the time of a clip; see
-            :func:`sincos_position_embedding`.
+            :func:`sincos_position_embedding`. Checkpoints have positions of their own, which hold.
         inflation (str): 'center' or 'mean', how a clip's patch embedding starts from an image's;
             see :func:`inflate_patch_embedding`.
         pos_interpolation (str): 'bicubic' or 'bilinear', of the position embedding.
@@ -136,8 +138,13 @@ class BimmViT(BaseModule):
             raise ValueError('static_images=True needs a video encoder: set num_frames')
         if deflate and self.is_video:
             raise ValueError(f'deflate=True needs an image encoder, not num_frames={num_frames}')
-        if inflation not in ('center', 'mean'):
-            raise ValueError(f"inflation='{inflation}' must be 'center' or 'mean'")
+        for name, value, known in (
+            ('time_positions', time_positions, TIME_POSITIONS),
+            ('inflation', inflation, INFLATIONS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name}='{value}' must be {' or '.join(map(repr, known))}")
+        self.time_positions = time_positions
         self.inflation = inflation
         self.static_images = static_images
         self.deflate = deflate

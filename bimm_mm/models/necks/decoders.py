@@ -8,6 +8,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..layers import TransformerBlock, init_transformer, sincos_position_embedding
+from ..targets import BaseTarget
 
 
 class StageDecoder(BaseModule):
@@ -46,42 +47,47 @@ class StageDecoder(BaseModule):
         """(1, T' * H' * W', W), the position of every token of the grid."""
         return self.pos_embed.flatten(1, 3)
 
-    def start_from_images(
-        self, source: 'StageDecoder', patch_size: tuple[int, int, int] | None
-    ) -> bool:
+    @property
+    def output(self) -> str:
+        """Name of the last layer, of which each output is a value of the target."""
+        return f'head.{len(self.head) - 1}' if isinstance(self.head, nn.Sequential) else 'head'
+
+    @property
+    def heads(self) -> list[int]:
+        """Attention heads of each block, which no weight shows."""
+        return [block.attn.num_heads for block in getattr(self, 'blocks', ())]
+
+    def start_from_images(self, source: 'StageDecoder', target: BaseTarget | None) -> bool:
         """Take over the weights of a decoder for images, if it has the same shape.
 
         Left out are positions, the mixing over time, and the last layer of another target.
 
         Args:
             source (StageDecoder): of the same class, for images.
-            patch_size (tuple[int, int, int], optional): frames, rows and columns of a cube, if
-                both have the same target. Where that has more values in a cube than in a patch,
-                each frame is given what the image has.
+            target (BaseTarget, optional): what this decoder predicts, if ``source`` does, too. Of
+                values that are those of pixels, each frame is given what the image has.
 
         Returns:
             bool: whether the weights were taken over.
         """
-        output = f'head.{len(self.head) - 1}.' if isinstance(self.head, nn.Sequential) else 'head.'
-        own, state = (
-            {key: value for key, value in decoder.state_dict().items() if key != 'pos_embed'}
+        left = ('pos_embed', 'mix_time.', f'{self.output}.')
+        own, taken = (
+            {k: v for k, v in decoder.state_dict().items() if not k.startswith(left)}
             for decoder in (self, source)
         )
-        taken = {
-            key: value for key, value in state.items() if not key.startswith(('mix_time.', output))
-        }
-        needed = [key for key in own if not key.startswith(('mix_time.', output))]
-        if taken.keys() != set(needed) or any(own[k].shape != taken[k].shape for k in needed):
+        if (self.output, self.heads) != (source.output, source.heads) or own.keys() != taken.keys():
             return False
-        if patch_size is not None:
-            frames, *sides = patch_size
-            for key in (f'{output}weight', f'{output}bias'):
-                value = state[key]
-                if len(own[key]) == frames * len(value):  # in the order channel, frame, row, column
+        if any(own[key].shape != taken[key].shape for key in own):
+            return False
+        if target is not None:
+            mine, last = self.get_submodule(self.output), source.get_submodule(source.output)
+            for key, value in last.state_dict().items():
+                frames, *sides = target.patch_size
+                if target.per_pixel and len(value) % math.prod(sides) == 0:
                     value = value.unflatten(0, (-1, 1, math.prod(sides)))
                     value = value.repeat_interleave(frames, dim=1).flatten(0, 2)
-                if own[key].shape == value.shape:
-                    taken[key] = value
+                if value.shape == getattr(mine, key).shape:
+                    taken[f'{self.output}.{key}'] = value
         self.load_state_dict(taken, strict=False)
         return True
 

@@ -1,6 +1,7 @@
 """From a ventral checkpoint to the branches of the next stage."""
 
 import re
+from collections.abc import Sequence
 
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from ..backbones.loading import PATCH_EMBEDDING
 from ..checkpoints import cut
+from ..layers import INFLATIONS, resize_position_embedding
 from ..necks.decoders import StageDecoder
 
 
@@ -24,9 +26,12 @@ def inflate_patch_embedding(weight: Tensor, tubelet_size: int, mode: str = 'cent
     Returns:
         Tensor: (C, C_in, t, p, p).
     """
-    inflated = weight[:, :, None].repeat(1, 1, tubelet_size, 1, 1) / tubelet_size
-    if mode == 'center':
-        inflated.zero_()[:, :, tubelet_size // 2] = weight
+    if mode not in INFLATIONS:
+        raise ValueError(f"mode='{mode}' must be {' or '.join(map(repr, INFLATIONS))}")
+    inflated = weight[:, :, None].repeat(1, 1, tubelet_size, 1, 1)
+    if mode == 'mean':
+        return inflated / tubelet_size
+    inflated.zero_()[:, :, tubelet_size // 2] = weight
     return inflated
 
 
@@ -36,8 +41,8 @@ def load_ventral_encoder(
     """Initialise an encoder, of images or clips, from a ventral checkpoint.
 
     Blocks, norms, class token and patch embedding are taken over, the latter inflated for clips.
-    Positions are taken over by image encoders; clips keep their joint space-time positions. Norms
-    of stages which the checkpoint's encoder did not have start anew.
+    Positions are taken over, too; those of clips add their code of the time to them ('divided' ones
+    stay as they are). Norms of stages which the checkpoint's encoder did not have start anew.
 
     Args:
         backbone (nn.Module): :class:`BimmViT`.
@@ -60,9 +65,11 @@ def load_ventral_encoder(
     state = cut(state, prefix)
     if backbone.is_video:
         state[PATCH_EMBEDDING] = inflate_patch_embedding(
-            state[PATCH_EMBEDDING], backbone.patch_size[0], backbone.inflation
+            state[PATCH_EMBEDDING],
+            backbone.patch_size[0],
+            getattr(backbone, 'inflation', INFLATIONS[0]),
         )
-        state['pos_embed'] = backbone.pos_embed
+        state['pos_embed'] = clip_positions(backbone, state.get('pos_embed'))
     try:
         missing, unexpected = backbone.load_state_dict(state, strict=False)
     except ValueError as error:
@@ -76,45 +83,67 @@ def load_ventral_encoder(
     print_log(f'Initialised the encoder from the ventral branch of {checkpoint}', 'current')
 
 
-def load_ventral_decoders(neck: nn.Module, checkpoint: str, state: dict[str, Tensor]) -> bool:
+def clip_positions(backbone: nn.Module, image: Tensor | None) -> Tensor:
+    """Positions of a video encoder, (1, T', H', W', C), with the places of an image encoder's.
+
+    Args:
+        backbone (nn.Module): :class:`BimmViT` on clips.
+        image (Tensor, optional): (1, 1, H, W, C), interpolated to the grid.
+    """
+    own = backbone.pos_embed
+    known = image is not None and image.dim() == 5 and image.shape[-1] == own.shape[-1]
+    if not known or getattr(backbone, 'time_positions', '') != 'added':
+        return own
+    places = resize_position_embedding(image, (1, *own.shape[2:4]), backbone.pos_interpolation)
+    return places + (own - own.mean(dim=1, keepdim=True)).to(places)
+
+
+def load_ventral_decoders(neck: nn.Module, checkpoint: str, state: dict[str, Tensor]) -> list[int]:
     """Let the ventral decoders go on from a checkpoint, where it has decoders of the same shape.
 
     Others (of MAE, or with another target) start anew, which the log says.
 
     Returns:
-        bool: whether they go on.
+        list[int]: which of the neck's decoders go on.
     """
-    state = cut(state, 'ventral.neck.')
-    own = neck.state_dict()
-    fits = own.keys() == state.keys() and all(own[key].shape == state[key].shape for key in own)
-    if fits:
-        neck.load_state_dict(state)
+    state = cut(state, 'ventral.neck.decoders.')
+    found = []
+    decoders = getattr(neck, 'decoders', ())
+    for index, decoder in enumerate(decoders):
+        part, own = cut(state, f'{index}.'), decoder.state_dict()
+        if own.keys() == part.keys() and all(own[key].shape == part[key].shape for key in own):
+            decoder.load_state_dict(part)
+            found.append(index)
+    told = ', '.join(map(str, found)) or 'none, they do not match those'
     print_log(
-        f'The ventral decoders {"go on from" if fits else "start anew: they do not match those of"}'
-        f' {checkpoint}',
-        'current',
+        f'Ventral decoders, of {len(decoders)}, that go on from {checkpoint}: {told}', 'current'
     )
-    return fits
+    return found
 
 
-def copy_ventral_decoders(ventral: nn.Module, dorsal: nn.Module) -> None:
-    """Let the dorsal decoders start from the ventral ones, where they fit (our choice).
+def copy_ventral_decoders(ventral: nn.Module, dorsal: nn.Module, indices: Sequence[int]) -> None:
+    """Let dorsal decoders start from the ventral ones, where they fit (our choice).
 
-    The last layers are taken over where both branches have the same target. Of a static clip of one
-    cube, the dorsal branch then predicts what the ventral one predicts of the image.
+    That is, both read the same stage and have the same shape. The last layer is taken over, too,
+    where both predict the same target. Of a static clip of one cube, such a decoder then predicts
+    at first what the ventral one predicts of the image.
 
     Args:
         ventral (nn.Module): :class:`Branch` on images.
         dorsal (nn.Module): :class:`Branch` on clips.
+        indices (Sequence[int]): which of the ventral decoders to start from.
     """
     taken = []
-    for source, name, decoder, own_name in zip(
-        ventral.neck.decoders, ventral.names, dorsal.neck.decoders, dorsal.names, strict=False
-    ):
-        if isinstance(decoder, StageDecoder) and type(decoder) is type(source):
-            patch_size = dorsal.backbone.patch_size if name == own_name else None
-            if decoder.start_from_images(source, patch_size):
-                taken.append(own_name)
+    decoders = getattr(dorsal.neck, 'decoders', ())
+    for index in indices:
+        if index >= len(decoders) or ventral.neck.stages[index] != dorsal.neck.stages[index]:
+            continue
+        source, decoder = ventral.neck.decoders[index], decoders[index]
+        if not isinstance(decoder, StageDecoder) or type(decoder) is not type(source):
+            continue
+        target, same = dorsal.targets[index], ventral.names[index] == dorsal.names[index]
+        if decoder.start_from_images(source, target if same else None):
+            taken.append(dorsal.names[index])
     print_log(
         f'Dorsal decoders that start from the ventral ones: {", ".join(taken) or "none fits"}',
         'current',

@@ -213,8 +213,8 @@ class DualBranchPretrainer(MaskedPretrainer):
         load_ventral_encoder(self.ventral.backbone, source, state)
         found = load_ventral_decoders(self.ventral.neck, source, state)
         load_ventral_encoder(self.dorsal.backbone, source, state)
-        if found and self.init_dorsal_decoders:
-            copy_ventral_decoders(self.ventral, self.dorsal)
+        if self.init_dorsal_decoders:
+            copy_ventral_decoders(self.ventral, self.dorsal, found)
 
     def _read_share(self, share: str | int) -> int:
         ventral, dorsal = self.ventral.backbone, self.dorsal.backbone

@@ -17,7 +17,8 @@ class BaseTarget(BaseModule):
     """A target generator: what a stage is to predict, computed from the input itself.
 
     A subclass has a ``name``, under which its loss is logged, ``out_dims``, the number of values
-    per token, and ``compute``. ``channels`` are those of the input that it is given.
+    per token, and ``compute``. ``channels`` are those of the input that it is given. ``per_pixel``
+    says that there is a value for each pixel, in the order channel, frame, row, column.
 
     Args:
         patch_size (tuple[int, int, int]): frames, rows and columns of a token. A branch fills in
@@ -29,6 +30,7 @@ class BaseTarget(BaseModule):
     name: str
     out_dims: int
     channels = slice(3)  # the colours
+    per_pixel = False
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ class ContourTarget(BaseTarget):
     """What contour targets have in common: one value in [0, 1] per pixel, frame by frame."""
 
     name = 'contour'
+    per_pixel = True
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)

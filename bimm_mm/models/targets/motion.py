@@ -25,6 +25,7 @@ class MotionTarget(BaseTarget):
     """
 
     name = 'motion'
+    per_pixel = True
 
     def __init__(self, scale: float = 2.0, power: float = 1.0, **kwargs) -> None:
         super().__init__(**kwargs)

@@ -22,6 +22,7 @@ class PixelTarget(BaseTarget):
     """
 
     name = 'pixel'
+    per_pixel = True
 
     def __init__(self, normalize: str = 'patch', eps: float = 3e-4, **kwargs) -> None:
         super().__init__(**kwargs)

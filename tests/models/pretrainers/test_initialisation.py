@@ -40,9 +40,31 @@ def test_inflation_gives_the_weight_to_one_frame_or_divides_it():
         assert torch.equal(mean[:, :, 0], mean[:, :, -1])
 
 
-def test_unknown_inflation():
+def test_unknown_settings():
     with pytest.raises(ValueError, match="inflation='first' must be 'center' or 'mean'"):
         encoder(frames=4, inflation='first')
+    with pytest.raises(ValueError, match="time_positions='no' must be 'added' or 'divided'"):
+        encoder(frames=4, time_positions='no')
+    with pytest.raises(ValueError, match="mode='first' must be 'center' or 'mean'"):
+        inflate_patch_embedding(torch.zeros(5, 3, 4, 4), 2, 'first')
+
+
+@pytest.mark.parametrize('size', [16, 24])
+def test_clips_have_the_places_of_the_checkpoint(tmp_path, size):
+    """Also where they are not BIMM's, and of another grid."""
+    image = encoder(img_size=size)
+    image.pos_embed = torch.randn_like(image.pos_embed)
+    torch.save(dict(state_dict=image.state_dict()), tmp_path / 'image.pth')
+    video, plain = encoder(frames=4), encoder()
+    code = video.pos_embed - plain.pos_embed
+    for backbone in (video, plain):
+        load_ventral_encoder(backbone, str(tmp_path / 'image.pth'))
+    torch.testing.assert_close(video.pos_embed, plain.pos_embed + code)
+    assert (plain.pos_embed - encoder().pos_embed).abs().max() > 0.1
+    divided = encoder(frames=4, time_positions='divided')
+    own = divided.pos_embed.clone()
+    load_ventral_encoder(divided, str(tmp_path / 'image.pth'))
+    assert torch.equal(divided.pos_embed, own)
 
 
 def test_a_static_clip_gives_the_images_tokens(checkpoint):
@@ -62,7 +84,7 @@ def test_all_but_patch_embedding_and_positions_is_taken_over(checkpoint, frames)
     positions = backbone.pos_embed.clone()
     load_ventral_encoder(backbone, path)
     own, source = backbone.state_dict(), model.ventral.backbone.state_dict()
-    assert torch.equal(own.pop('pos_embed'), positions)
+    torch.testing.assert_close(own.pop('pos_embed'), positions)
     own.pop('patch_embed.projection.weight')
     assert len(own) > 40
     assert all(torch.equal(value, source[key]) for key, value in own.items())

@@ -226,8 +226,19 @@ def test_both_branches_start_from_the_ventral_stage(make_dual, ventral, share, c
             assert torch.equal(p, q)
     assert model.dorsal.backbone.blocks[0] is model.ventral.backbone.blocks[0] or not count
     weight = model.dorsal.backbone.patch_embed.projection.weight
-    assert weight.shape == (24, 3, 2, 4, 4)
-    torch.testing.assert_close(weight.sum(2), source.backbone.patch_embed.projection.weight)
+    assert weight.shape == (24, 3, 2, 4, 4) and not weight[:, :, 0].any()
+    assert torch.equal(weight[:, :, 1], source.backbone.patch_embed.projection.weight)
+    # of the decoders, all but positions, the mixing over time, and the last layer of motion
+    decoders = [
+        {k: v for k, v in d.state_dict().items() if k not in ('pos_embed', 'mix_time.bias')}
+        for d in model.dorsal.neck.decoders
+    ]
+    assert torch.equal(decoders[0].pop('mix_time.weight'), torch.eye(2))
+    for index, own in enumerate(decoders):
+        for key, value in source.neck.decoders[index].state_dict().items():
+            if key in own and not key.startswith('head.2'):
+                assert torch.equal(own[key], value)
+    assert torch.equal(decoders[0]['head.weight'], source.neck.decoders[0].head.weight)
 
 
 def static_predictions(branch, image):
@@ -283,6 +294,58 @@ def test_dorsal_decoders_that_do_not_fit_start_anew(make_dual, make_branch, vent
     assert changed == {'2'}
 
 
+@pytest.mark.parametrize(
+    'ventral_decoder, dorsal_decoder',
+    [
+        (dict(mlp_head=False, embed_dims=16), dict(mlp_head=True, embed_dims=16)),  # 16 outputs
+        (dict(num_heads=2), dict(num_heads=3)),
+        (dict(depth=1), dict(depth=2)),
+    ],
+)
+def test_a_decoder_of_another_kind_does_not_fit(
+    make_dual, make_branch, tmp_path, ventral_decoder, dorsal_decoder
+):
+    configs = {}
+    for name, change in (('ventral', ventral_decoder), ('dorsal', dorsal_decoder)):
+        configs[name] = make_branch(video=name == 'dorsal')
+        configs[name]['neck']['decoders'][1] = configs[name]['neck']['decoders'][1] | change
+    path = str(tmp_path / 'other.pth')
+    stage = SingleBranchPretrainer(ventral=configs['ventral'])
+    torch.save(dict(state_dict=stage.state_dict()), path)
+    model = make_dual(**configs, init_dorsal_from=path)
+    before = copy.deepcopy(model.dorsal.neck.state_dict())
+    model.init_weights()
+    after = model.dorsal.neck.state_dict()
+    changed = {key.split('.')[1] for key in after if not torch.equal(before[key], after[key])}
+    assert changed == {'0', '2'}
+
+
+def test_fewer_decoders_than_the_checkpoint_has(make_dual, make_branch, ventral):
+    source, path = ventral
+    configs = {name: make_branch(video=name == 'dorsal') for name in ('ventral', 'dorsal')}
+    for config in configs.values():
+        config['backbone']['stage_ends'] = (3,)
+        config['neck']['decoders'] = config['neck']['decoders'][:1]
+        config['targets'] = config['targets'][:1]
+    model = make_dual(**configs, share='all', init_dorsal_from=path)
+    model.init_weights()
+    for branch in model.branches.values():
+        (decoder,) = branch.neck.decoders
+        assert torch.equal(decoder.mix_space.weight, source.neck.decoders[0].mix_space.weight)
+        assert torch.equal(decoder.head.weight, source.neck.decoders[0].head.weight)
+
+
+def test_decoders_of_other_stages_are_not_taken_over(make_dual, make_branch, ventral):
+    dorsal = make_branch(video=True)
+    dorsal['neck']['stages'] = (0, 2, 1)
+    model = make_dual(dorsal=dorsal, init_dorsal_from=ventral[1])
+    before = copy.deepcopy(model.dorsal.neck.state_dict())
+    model.init_weights()
+    after = model.dorsal.neck.state_dict()
+    changed = {key.split('.')[1] for key in after if not torch.equal(before[key], after[key])}
+    assert changed == {'0'}
+
+
 def test_dorsal_decoders_can_start_anew(make_dual, ventral):
     model = make_dual(init_dorsal_from=ventral[1], init_dorsal_decoders=False)
     before = copy.deepcopy(model.dorsal.neck.state_dict())
@@ -299,7 +362,8 @@ def test_ventral_decoders_of_another_shape_start_anew(make_dual, make_branch, ve
     before = copy.deepcopy(model.ventral.neck.state_dict())
     model.init_weights()
     after = model.ventral.neck.state_dict()
-    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    changed = {key.split('.')[1] for key in after if not torch.equal(before[key], after[key])}
+    assert changed == {'1', '2'}
     weight = model.ventral.backbone.blocks[2].attn.qkv.weight
     assert torch.equal(weight, source.backbone.blocks[2].attn.qkv.weight)
 
