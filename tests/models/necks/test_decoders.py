@@ -8,7 +8,8 @@ GRIDS = [(1, 3, 4), (2, 3, 4)]
 
 
 def linear(grid, **kwargs):
-    return LinearDecoder(8, 10, grid, video=grid[0] > 1, embed_dims=12, **kwargs)
+    settings = dict(embed_dims=12, predict='masked') | kwargs
+    return LinearDecoder(8, 10, grid, video=grid[0] > 1, **settings)
 
 
 def transformer(grid, **kwargs):
@@ -116,5 +117,5 @@ def test_head_of_the_transformer_decoder():
 
 
 def test_unknown_prediction():
-    with pytest.raises(ValueError, match="predict='all' must be 'masked' or 'visible'"):
+    with pytest.raises(ValueError, match="predict='all' must be 'visible' or 'masked'"):
         linear((1, 2, 2), predict='all')

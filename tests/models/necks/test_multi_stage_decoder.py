@@ -3,7 +3,7 @@ import torch
 
 from bimm_mm.models import MultiStageDecoder
 
-LINEAR = dict(type='LinearDecoder', embed_dims=8)
+LINEAR = dict(type='LinearDecoder', embed_dims=8, predict='masked')
 TRANSFORMER = dict(type='TransformerDecoder', embed_dims=8, depth=1, num_heads=2)
 KEEP, MASK = torch.tensor([[0, 3]]), torch.tensor([[1, 2, 4, 5]])
 

@@ -11,13 +11,14 @@ def branch_config(video: bool, **backbone) -> dict:
     settings = dict(type='BimmViT', arch=arch, img_size=16, patch_size=4, stage_ends=(1, 2, 3)) | (
         dict(num_frames=4) if video else {}
     )
+    linear = dict(type='LinearDecoder', embed_dims=12, predict='masked')
     transformer = dict(type='TransformerDecoder', embed_dims=12, depth=1, num_heads=2)
     return dict(
         backbone=settings | backbone,
         masking=dict(type='TubeMasking' if video else 'RandomMasking', ratio=0.75),
         neck=dict(
             type='MultiStageDecoder',
-            decoders=[dict(type='LinearDecoder', embed_dims=12), transformer, transformer],
+            decoders=[linear, transformer, transformer],
         ),
         targets=[
             dict(type='GaborTarget'),
