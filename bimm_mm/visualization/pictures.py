@@ -85,6 +85,8 @@ def picture_branch(
         values = target(x)
         guess = spread_tokens(result.predictions[target.name][picked], ids, values.shape[1])
         predicted = spread_mask(ids, grid)
+        if torch.equal(predicted.cpu(), visible):
+            view.note = '; '.join(filter(None, (view.note, 'of visible patches')))
         if composite:
             guess = torch.where(predicted.flatten(1)[..., None], guess, values)
         truth, guess = (view.maps(part.cpu(), colors) for part in (values, guess))

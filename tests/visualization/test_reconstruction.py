@@ -72,6 +72,15 @@ def test_originals_are_the_pixels_of_the_chosen_samples(model, results):
         np.testing.assert_allclose(original[place] * 255, pixels, atol=1e-2)
 
 
+def test_a_stage_that_predicts_what_is_visible_says_so(model, results):
+    notes = {
+        name: [stage.view.note for stage in picture(model, results, name).stages.values()]
+        for name in ('ventral', 'dorsal')
+    }
+    said = {name: ['of visible patches' in note for note in notes[name]] for name in notes}
+    assert said == {'ventral': [False] * 3, 'dorsal': [True, False, False]}
+
+
 @pytest.mark.parametrize('name', ['ventral', 'dorsal'])
 def test_masked_frames_hide_exactly_the_masked_patches(model, results, name):
     made = picture(model, results, name)
