@@ -52,9 +52,11 @@ CPU_ATTENTION = {
 }
 
 
-def build_ours(config: str) -> nn.Module:
-    """A pretrainer of this toolkit from its config."""
-    return MODELS.build(Config.fromfile(CONFIGS / config).model)
+def build_ours(config: str, options: dict | None = None) -> nn.Module:
+    """A pretrainer of this toolkit from its config, with overrides."""
+    cfg = Config.fromfile(CONFIGS / config)
+    cfg.merge_from_dict(options or {})
+    return MODELS.build(cfg.model)
 
 
 def build_hf_videomae() -> nn.Module:
@@ -122,6 +124,10 @@ MODELS_TO_TIME: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
     'hf_videomae': (VIDEO, build_hf_videomae),
     'videomae': (VIDEO, lambda: build_ours('_base_/videomae_vitb.py')),
     'joint': (VIDEO, lambda: build_ours('joint_k400_vitb_edge.py')),
+    'joint_half': (
+        VIDEO,
+        lambda: build_ours('joint_k400_vitb_edge.py', {'model.dorsal.decode_ratio': 0.5}),
+    ),
     'hf_mae': (IMAGE, build_hf_mae),
     'mmpretrain_mae': (IMAGE, build_mmpretrain_mae),
     'mae': (IMAGE, lambda: build_ours('baselines/mae_in1k_vitb.py')),
