@@ -241,6 +241,16 @@ def test_both_branches_start_from_the_ventral_stage(make_dual, ventral, share, c
     assert torch.equal(decoders[0]['head.weight'], source.neck.decoders[0].head.weight)
 
 
+def initialised_decoders(model, branch):
+    """Initialise the model; which of a branch's decoders, '0' to '2', are others than before."""
+    neck = model.branches[branch].neck
+    before = copy.deepcopy(neck.state_dict())
+    model.init_weights()
+    after = neck.state_dict()
+    assert after.keys() == before.keys()
+    return {key.split('.')[1] for key in after if not torch.equal(before[key], after[key])}
+
+
 def static_predictions(branch, image):
     """What a branch predicts of one image, or of a clip of one cube in which nothing moves."""
     count = branch.backbone.grid_size[1] * branch.backbone.grid_size[2]
@@ -287,11 +297,7 @@ def test_dorsal_decoders_that_do_not_fit_start_anew(make_dual, make_branch, vent
     dorsal['neck']['decoders'][0]['embed_dims'] = 16
     dorsal['neck']['decoders'][1] = dorsal['neck']['decoders'][1] | dict(mlp_head=False)
     model = make_dual(dorsal=dorsal, init_dorsal_from=ventral[1])
-    before = copy.deepcopy(model.dorsal.neck.state_dict())
-    model.init_weights()
-    after = model.dorsal.neck.state_dict()
-    changed = {key.split('.')[1] for key in after if not torch.equal(before[key], after[key])}
-    assert changed == {'2'}
+    assert initialised_decoders(model, 'dorsal') == {'2'}
 
 
 @pytest.mark.parametrize(
@@ -313,11 +319,7 @@ def test_a_decoder_of_another_kind_does_not_fit(
     stage = SingleBranchPretrainer(ventral=configs['ventral'])
     torch.save(dict(state_dict=stage.state_dict()), path)
     model = make_dual(**configs, init_dorsal_from=path)
-    before = copy.deepcopy(model.dorsal.neck.state_dict())
-    model.init_weights()
-    after = model.dorsal.neck.state_dict()
-    changed = {key.split('.')[1] for key in after if not torch.equal(before[key], after[key])}
-    assert changed == {'0', '2'}
+    assert initialised_decoders(model, 'dorsal') == {'0', '2'}
 
 
 def test_fewer_decoders_than_the_checkpoint_has(make_dual, make_branch, ventral):
@@ -339,19 +341,12 @@ def test_decoders_of_other_stages_are_not_taken_over(make_dual, make_branch, ven
     dorsal = make_branch(video=True)
     dorsal['neck']['stages'] = (0, 2, 1)
     model = make_dual(dorsal=dorsal, init_dorsal_from=ventral[1])
-    before = copy.deepcopy(model.dorsal.neck.state_dict())
-    model.init_weights()
-    after = model.dorsal.neck.state_dict()
-    changed = {key.split('.')[1] for key in after if not torch.equal(before[key], after[key])}
-    assert changed == {'0'}
+    assert initialised_decoders(model, 'dorsal') == {'0'}
 
 
 def test_dorsal_decoders_can_start_anew(make_dual, ventral):
     model = make_dual(init_dorsal_from=ventral[1], init_dorsal_decoders=False)
-    before = copy.deepcopy(model.dorsal.neck.state_dict())
-    model.init_weights()
-    after = model.dorsal.neck.state_dict()
-    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert initialised_decoders(model, 'dorsal') == set()
 
 
 def test_ventral_decoders_of_another_shape_start_anew(make_dual, make_branch, ventral):
@@ -359,11 +354,7 @@ def test_ventral_decoders_of_another_shape_start_anew(make_dual, make_branch, ve
     config = make_branch(video=False)
     config['neck']['decoders'][0]['embed_dims'] = 16
     model = make_dual(ventral=config, init_dorsal_from=path)
-    before = copy.deepcopy(model.ventral.neck.state_dict())
-    model.init_weights()
-    after = model.ventral.neck.state_dict()
-    changed = {key.split('.')[1] for key in after if not torch.equal(before[key], after[key])}
-    assert changed == {'1', '2'}
+    assert initialised_decoders(model, 'ventral') == {'1', '2'}
     weight = model.ventral.backbone.blocks[2].attn.qkv.weight
     assert torch.equal(weight, source.backbone.blocks[2].attn.qkv.weight)
 
