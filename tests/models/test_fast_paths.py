@@ -1,5 +1,7 @@
 """What was made fast gives what the plain way gives, to 1e-5 in float32."""
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -94,6 +96,7 @@ def test_gabor_magnitudes_are_those_of_plain_convolutions():
     torch.manual_seed(0)
     target = GaborTarget(patch_size=(1, 16, 16))
     image = torch.rand(2, 1, 32, 32)
+    given = F.pad(image, (max(target.margins),) * 4, mode='replicate')
     for index, stride in enumerate(target.strides):
         bank = getattr(target, f'bank{index}')
         margin = (bank.shape[-1] - stride) // 2
@@ -102,7 +105,24 @@ def test_gabor_magnitudes_are_those_of_plain_convolutions():
         response = torch.einsum('nchwij,ocij->nohw', windows, bank.double())
         even, odd = response.chunk(2, dim=1)
         plain = (even.square() + odd.square()).sqrt().float()
-        close(target.magnitude(image, index), plain)
+        close(target.magnitude(given, index), plain)
+
+
+@pytest.mark.parametrize(
+    'frames, patch_size', [(1, (1, 16, 16)), (4, (2, 16, 16)), (4, (2, 8, 12))]
+)
+def test_gabor_features_of_a_few_tokens_are_those_of_whole_frames(frames, patch_size, monkeypatch):
+    torch.manual_seed(0)
+    target = GaborTarget(patch_size=patch_size)
+    x = torch.randn(2, 3, frames, 48, 48)
+    whole = target(x)
+    count = whole.shape[1] // 3
+    ids = torch.rand(2, whole.shape[1]).argsort(dim=1)[:, :count]
+    ids[0, :2] = torch.tensor([0, whole.shape[1] - 1])  # corners, where frames are padded
+    monkeypatch.setattr(target, 'windows', Mock(side_effect=target.windows))
+    few = target(x, ids)
+    target.windows.assert_called_once()
+    close(few, whole[torch.arange(2)[:, None], ids])
 
 
 def small_pretrainer(**branch):

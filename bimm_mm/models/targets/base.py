@@ -11,6 +11,7 @@ from ..layers import take_patches
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
+FEW_PIXELS = 8 * 224**2  # as many stay in a CPU's cache, with what is computed from them
 
 
 class BaseTarget(BaseModule):
@@ -81,7 +82,7 @@ class BaseTarget(BaseModule):
         """
         if frames.device.type != 'cpu':
             return function(frames)
-        few = max(8 // together, 1) * together
+        few = max(FEW_PIXELS // frames[0].numel() // together, 1) * together
         return torch.cat([function(part) for part in frames.split(few)])
 
     def take(self, x: Tensor, ids: Tensor | None) -> Tensor:

@@ -57,23 +57,43 @@ class GaborTarget(BaseTarget):
         self.power = power
         self.out_dims = len(wavelengths) * orientations * (height // cell) * (width // cell)
         self.strides = [cell if wavelength >= 2 * cell else cell // 2 for wavelength in wavelengths]
+        self.margins = []  # pixels that a filter sees beyond the side of what it is applied to
         for index, (wavelength, stride) in enumerate(zip(wavelengths, self.strides, strict=True)):
             bank = gabor_bank(wavelength, orientations, even_size=stride % 2 == 0)
             self.register_buffer(f'bank{index}', bank[:, None], persistent=False)
+            self.margins.append((bank.shape[-1] - stride) // 2)
 
     def compute(self, x: Tensor, ids: Tensor | None) -> Tensor:
         """Values in the order wavelength and orientation, cell row, cell column."""
-        tubelet, *size = self.patch_size
-        frames = self.luminance(x).flatten(0, 1)[:, None]
-        energy = self.by_frames(self.energy, frames, tubelet).unflatten(0, (len(x), -1))
-        patch = (1, *(length // self.cell for length in size))
-        energy = take_patches(energy.transpose(1, 2), patch, ids)
+        tubelet, height, width = self.patch_size
+        frames = F.pad(self.luminance(x), (max(self.margins),) * 4, mode='replicate')
+        if ids is not None and 2 * ids[0].numel() * math.prod(self.patch_size) <= x[0, 0].numel():
+            windows = self.windows(frames, ids).flatten(0, 2)[:, None]
+            energy = self.by_frames(self.energy, windows, tubelet).view(*ids.shape, -1)
+        else:
+            energy = self.by_frames(self.energy, frames.flatten(0, 1)[:, None], tubelet)
+            energy = energy.unflatten(0, (len(x), -1)).transpose(1, 2)
+            energy = take_patches(energy, (1, height // self.cell, width // self.cell), ids)
         return (energy if self.power == 1 else energy.pow_(self.power)).mul_(self.scale)
+
+    def windows(self, frames: Tensor, ids: Tensor) -> Tensor:
+        """What the filters see of a few patches, which costs less than filtering whole frames.
+
+        Padded frames (B, T, H + 2m, W + 2m) and (B, M) tokens to (B, M, t, h + 2m, w + 2m).
+        """
+        tubelet, height, width = self.patch_size
+        beyond = 2 * max(self.margins)
+        windows = frames.unfold(2, height + beyond, height).unfold(3, width + beyond, width)
+        windows = windows.unflatten(1, (-1, tubelet))
+        rows, columns = windows.shape[3:5]
+        batch = torch.arange(len(ids), device=ids.device)[:, None]
+        return windows[batch, ids // (rows * columns), :, ids // columns % rows, ids % columns]
 
     def energy(self, image: Tensor) -> Tensor:
         """Magnitudes of cells, averaged over the frames of each tubelet.
 
-        (N, 1, H, W) to (N / tubelet, wavelengths * orientations, H / cell, W / cell).
+        (N, 1, H + 2m, W + 2m), padded, to (N / tubelet, wavelengths * orientations, H / cell,
+        W / cell).
         """
         parts = []
         for index, stride in enumerate(self.strides):
@@ -82,10 +102,9 @@ class GaborTarget(BaseTarget):
         return torch.cat(parts, dim=1)
 
     def magnitude(self, image: Tensor, index: int) -> Tensor:
-        """Response of one wavelength's bank: (N, 1, H, W) to (N, orientations, H/s, W/s)."""
+        """Response of one wavelength: (N, 1, H + 2m, W + 2m) to (N, orientations, H / s, W / s)."""
         bank, stride = getattr(self, f'bank{index}'), self.strides[index]
-        margin = (bank.shape[-1] - stride) // 2
-        image = F.pad(image, (margin,) * 4, mode='replicate')
+        image = F.pad(image, (self.margins[index] - max(self.margins),) * 4)  # cuts off
         even, odd = F.conv2d(image, bank, stride=stride).chunk(2, dim=1)
         return torch.hypot(even, odd)
 
