@@ -48,6 +48,7 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
             dict: ``inputs`` float32, (B, 3, H, W) or (B, 3, T, H, W), and the other entries. A
             fourth channel is there if it was before, in [0, 1].
         """
+        data = self.cast_data(data)
         inputs = data['inputs']
         if not isinstance(inputs, Tensor):
             shapes = {tuple(x.shape) for x in inputs}
@@ -56,10 +57,9 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
                     f'inputs have different shapes, {sorted(shapes)}: the pipeline must crop or '
                     'resize all samples to one size and number of frames'
                 )
+            # on the device: on the host it would leave pinned memory, and be waited for
             inputs = torch.stack(list(inputs))
-        data = self.cast_data(dict(data, inputs=inputs))
-        data['inputs'] = self.normalise(data['inputs'])
-        return data
+        return data | dict(inputs=self.normalise(inputs))
 
     def normalise(self, x: Tensor) -> Tensor:
         """uint8 (or 0 to 255) input to zero mean and unit variance, contours to [0, 1]; float32."""

@@ -1,0 +1,113 @@
+"""On a GPU a step runs as a whole on the GPU, and nothing in it waits: shown without one.
+
+torch's fake tensors have a device, a type and a shape, but no values. Operators refuse inputs of
+different devices, and whatever needs a value on the host, and so waits for the device, is an error.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class OnTheHost(TorchDispatchMode):
+    """Collects the operators that read or write tensors of the CPU: ``calls``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        result = operator(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor)]
+        on_cpu = any(x.device.type == 'cpu' for x in tensors)
+        if on_cpu and operator is not torch.ops.prim.device.default:
+            self.calls.append(str(operator))
+        return result
+
+
+@contextmanager
+def on_a_pretended_gpu(model: nn.Module) -> Iterator[OnTheHost]:
+    """Within, parameters and buffers of ``model`` are fakes on a GPU."""
+    with FakeTensorMode():
+        fakes = {}
+        for module in model.modules():
+            for tensors in (module._parameters, module._buffers):
+                for name, tensor in tensors.items():
+                    if tensor is not None and id(tensor) not in fakes:
+                        fake = torch.empty(tensor.shape, dtype=tensor.dtype, device='cuda')
+                        learned = isinstance(tensor, nn.Parameter)
+                        fakes[id(tensor)] = (tensor, nn.Parameter(fake) if learned else fake)
+                    if tensor is not None:
+                        tensors[name] = fakes[id(tensor)][1]
+        with OnTheHost() as host:
+            yield host
+
+
+def build(config, **overrides):
+    cfg = Config.fromfile(f'configs/bimm/{config}')
+    for name in ('ventral', 'dorsal'):
+        if name in cfg.model:
+            arch = dict(embed_dims=48, depth=12, num_heads=3)
+            cfg.model[name].backbone.arch = arch
+            cfg.model[name].merge(overrides)
+    return MODELS.build(cfg.model).train()
+
+
+CLIP, IMAGE = (3, 16, 224, 224), (3, 224, 224)
+WITH_CONTOURS = (4, 16, 224, 224)
+
+
+@pytest.mark.parametrize(
+    'config, sample, overrides',
+    [
+        ('joint_k400_vitb_edge.py', CLIP, {}),
+        ('joint_k400_vitb.py', WITH_CONTOURS, {}),
+        ('joint_k400_vitb.py', WITH_CONTOURS, dict(decode_ratio=0.5)),
+        ('joint_k400_vitb_edge.py', CLIP, dict(backbone=dict(drop_path_rate=0.1))),
+        ('ventral_in1k_vitb_edge.py', IMAGE, {}),
+        ('baselines/videomae_k400_vitb.py', CLIP, {}),
+        ('baselines/motionmae_k400_vitb.py', CLIP, {}),
+        ('baselines/mae_in1k_vitb.py', IMAGE, {}),
+    ],
+)
+def test_a_step_neither_waits_nor_leaves_the_device(config, sample, overrides):
+    model = build(config, **overrides)
+    with on_a_pretended_gpu(model) as host:
+        inputs = torch.randn(2, *sample, device='cuda')
+        loss, logged = model.parse_losses(model(inputs, mode='loss'))
+    assert loss.device.type == 'cuda' and loss.requires_grad
+    assert {value.device.type for value in logged.values()} == {'cuda'}
+    assert not host.calls
+
+
+def test_samples_reach_the_device_as_they_left_the_workers():
+    """As uint8, and not by way of the host's memory, where they would not be pinned."""
+    model = build('joint_k400_vitb_edge.py')
+    preprocessor = model.data_preprocessor
+    preprocessor._device = torch.device('cuda')  # as after to('cuda')
+    with on_a_pretended_gpu(model) as host:
+        samples = [torch.empty(CLIP, dtype=torch.uint8) for _ in range(3)]
+        host.calls.clear()
+        batch = preprocessor(dict(inputs=samples))['inputs']
+    assert (batch.shape, batch.device.type, batch.dtype) == ((3, *CLIP), 'cuda', torch.float32)
+    assert host.calls == ['aten._to_copy.default'] * 3
+
+
+def test_these_tests_can_fail():
+    waits, strays = nn.Linear(2, 2), nn.Linear(2, 2)
+    with on_a_pretended_gpu(waits), pytest.raises(DataDependentOutputException):
+        waits(torch.ones(1, 2, device='cuda')).sum().item()
+    with on_a_pretended_gpu(strays), pytest.raises(RuntimeError, match='device'):
+        strays(torch.ones(1, 2))
+    with on_a_pretended_gpu(nn.Linear(2, 2)) as host:
+        torch.tensor([1, 2]).to('cuda')
+    assert host.calls
