@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
+from .attention import attend
+
 
 def take_patches(x: Tensor, patch_size: tuple[int, int, int], ids: Tensor | None = None) -> Tensor:
     """Cut patches (cubes) out of images (clips), only those that are asked for.
@@ -36,7 +38,6 @@ def take_patches(x: Tensor, patch_size: tuple[int, int, int], ids: Tensor | None
 
 
 TIME_POSITIONS = ('added', 'divided')  # how positions hold the time of a clip
-INFLATIONS = ('center', 'mean')  # how a patch embedding of clips starts from one of images
 
 
 def sincos_position_embedding(
@@ -141,7 +142,7 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention on torch's ``scaled_dot_product_attention``."""
+    """Multi-head self-attention."""
 
     def __init__(self, embed_dims: int, num_heads: int) -> None:
         super().__init__()
@@ -169,9 +170,7 @@ class Attention(nn.Module):
             query = query.view(batch, last, self.num_heads, -1)
             rest = F.linear(x, weights[channels:], biases[channels:])
             key, value = rest.view(batch, length, 2, self.num_heads, -1).unbind(2)
-        x = F.scaled_dot_product_attention(
-            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask
-        )
+        x = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask)
         return self.proj(x.transpose(1, 2).flatten(2))
 
 

@@ -9,10 +9,7 @@ from matplotlib.figure import Figure
 
 from ...visualization.curves import SCALARS, Run, read_run
 from .plan import Study
-from .scores import scores_of
-
-COLORS = dict(probe='#1f6fb4', probe_few='#5aa469', finetune='#d9622b')
-NAMES = dict(probe='linear probe', probe_few='linear probe, few labels', finetune='finetuned')
+from .scores import KINDS, scores_of
 
 
 def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
@@ -25,12 +22,12 @@ def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
     panels = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
     for panel, label in zip(panels, labels, strict=True):
         for row, name in enumerate(names):
-            for offset, (kind, color) in zip((-0.26, 0, 0.26), COLORS.items(), strict=True):
+            for offset, kind in zip((-0.26, 0, 0.26), KINDS, strict=True):
                 values = 100 * np.array(scores_of(results[name], kind, [label]))
                 if not len(values):
                     continue
                 first = row == 0 and label == labels[0]
-                text = NAMES[kind] if first else None
+                color, text = KINDS[kind].color, KINDS[kind].name if first else None
                 panel.barh(row + offset, values.mean(), 0.24, color=color, alpha=0.35)
                 place = np.full(len(values), row + offset)
                 panel.plot(values, place, 'o', color=color, markersize=3.5, label=text)

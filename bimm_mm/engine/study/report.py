@@ -7,13 +7,7 @@ from ...files import write_text
 from .charts import draw_accuracy, draw_explained
 from .plan import Question, Study
 from .runner import StudyRunner
-from .scores import difference, scores_of, show, summary, verdict
-
-KINDS = dict(
-    probe='linear probe, mean tokens of blocks {blocks}',
-    probe_few='the same, fitted to {few} labelled clips',
-    finetune='finetuned on {clips} labelled clips',
-)
+from .scores import KINDS, difference, scores_of, show, summary, verdict
 
 
 class Report:
@@ -77,7 +71,7 @@ class Report:
         settings = self.study.evaluation
         blocks = ', '.join(map(str, settings['probe_blocks']))
         clips = settings['finetune']['dataset'].get('length', 'the')
-        return KINDS[kind].format(blocks=blocks, few=settings['probe_few'], clips=clips)
+        return KINDS[kind].how.format(blocks=blocks, few=settings['probe_few'], clips=clips)
 
     def _table(self, results: Mapping[str, list[dict]], unit: str) -> str:
         labels = self.study.evaluation['labels']

@@ -2,7 +2,24 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+
+class Kind(NamedTuple):
+    """A way in which runs are evaluated: its name, how it is done, its colour in charts."""
+
+    name: str
+    how: str
+    color: str
+
+
+KINDS = dict(
+    probe=Kind('linear probe', 'linear probe, mean tokens of blocks {blocks}', '#1f6fb4'),
+    probe_few=Kind(
+        'linear probe, few labels', 'the same, fitted to {few} labelled clips', '#5aa469'
+    ),
+    finetune=Kind('finetuned', 'finetuned on {clips} labelled clips', '#d9622b'),
+)
 SETTLED = ('holds', 'does not hold')
 
 

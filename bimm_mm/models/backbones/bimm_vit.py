@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..layers import (
-    INFLATIONS,
     TIME_POSITIONS,
     PatchEmbed,
     TransformerBlock,
@@ -20,7 +19,7 @@ from ..layers import (
     sincos_position_embedding,
 )
 from .arch import read_arch, read_out_indices, read_stage_ends
-from .loading import encoders_in, fit_state_dict
+from .loading import INFLATIONS, encoders_in, fit_state_dict
 
 OUT_TYPES = ('cls_token', 'avg_featmap', 'featmap', 'raw')
 

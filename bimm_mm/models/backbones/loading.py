@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..layers import resize_position_embedding
 
 PATCH_EMBEDDING = 'patch_embed.projection.weight'
+INFLATIONS = ('center', 'mean')  # how a patch embedding of clips starts from one of images
 
 
 def fit_state_dict(encoder: nn.Module, state_dict: dict, prefix: str, *args) -> None:
@@ -48,6 +49,28 @@ def fit_state_dict(encoder: nn.Module, state_dict: dict, prefix: str, *args) -> 
         state_dict[f'{prefix}pos_embed'] = resize_position_embedding(
             positions, grid, encoder.pos_interpolation
         )
+
+
+def inflate_patch_embedding(weight: Tensor, tubelet_size: int, mode: str = 'center') -> Tensor:
+    """Patch embedding of images to one of cubes, such that a static clip gives the same tokens.
+
+    Args:
+        weight (Tensor): (C, C_in, p, p).
+        tubelet_size (int): frames t of a cube.
+        mode (str): 'center' gives the weight to frame t // 2 and 0 to the others, so that a token
+            is that of one frame at first, sharp where things move (ViViT, section 3.4; our choice).
+            'mean' divides it among the frames.
+
+    Returns:
+        Tensor: (C, C_in, t, p, p).
+    """
+    if mode not in INFLATIONS:
+        raise ValueError(f"mode='{mode}' must be {' or '.join(map(repr, INFLATIONS))}")
+    inflated = weight[:, :, None].repeat(1, 1, tubelet_size, 1, 1)
+    if mode == 'mean':
+        return inflated / tubelet_size
+    inflated.zero_()[:, :, tubelet_size // 2] = weight
+    return inflated
 
 
 def encoders_in(checkpoint: str) -> str:

@@ -1,5 +1,5 @@
 from .branch import Branch
-from .initialisation import inflate_patch_embedding, load_ventral_encoder
+from .initialisation import load_ventral_encoder
 from .preprocessor import ClipDataPreprocessor
 from .pretrainers import DualBranchPretrainer, SingleBranchPretrainer
 
@@ -8,6 +8,5 @@ __all__ = [
     'ClipDataPreprocessor',
     'DualBranchPretrainer',
     'SingleBranchPretrainer',
-    'inflate_patch_embedding',
     'load_ventral_encoder',
 ]

@@ -7,32 +7,10 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
-from ..backbones.loading import PATCH_EMBEDDING
+from ..backbones.loading import INFLATIONS, PATCH_EMBEDDING, inflate_patch_embedding
 from ..checkpoints import cut
-from ..layers import INFLATIONS, resize_position_embedding
+from ..layers import resize_position_embedding
 from ..necks.decoders import StageDecoder
-
-
-def inflate_patch_embedding(weight: Tensor, tubelet_size: int, mode: str = 'center') -> Tensor:
-    """Patch embedding of images to one of cubes, such that a static clip gives the same tokens.
-
-    Args:
-        weight (Tensor): (C, C_in, p, p).
-        tubelet_size (int): frames t of a cube.
-        mode (str): 'center' gives the weight to frame t // 2 and 0 to the others, so that a token
-            is that of one frame at first, sharp where things move (ViViT, section 3.4; our choice).
-            'mean' divides it among the frames.
-
-    Returns:
-        Tensor: (C, C_in, t, p, p).
-    """
-    if mode not in INFLATIONS:
-        raise ValueError(f"mode='{mode}' must be {' or '.join(map(repr, INFLATIONS))}")
-    inflated = weight[:, :, None].repeat(1, 1, tubelet_size, 1, 1)
-    if mode == 'mean':
-        return inflated / tubelet_size
-    inflated.zero_()[:, :, tubelet_size // 2] = weight
-    return inflated
 
 
 def load_ventral_encoder(

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from bimm_mm.models import BimmViT, SingleBranchPretrainer
-from bimm_mm.models.pretrainers import inflate_patch_embedding, load_ventral_encoder
+from bimm_mm.models.backbones import inflate_patch_embedding
+from bimm_mm.models.pretrainers import load_ventral_encoder
 
 ARCH = dict(embed_dims=24, depth=3, num_heads=2)
 
