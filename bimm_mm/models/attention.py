@@ -1,19 +1,22 @@
-"""Attention is torch's, but for the backward pass where products alone are faster."""
+"""Attention is torch's, but for a backward pass that products alone take faster."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-# of a CPU with AMX; torch 2.11's own backward pass takes up to five times as long there
+# of a CPU with AMX, where the backward pass of torch 2.11 is slow in bfloat16
 FAST_PRODUCTS = getattr(torch.cpu, 'get_capabilities', dict)().get('amx_bf16', False)
-WEIGHTS_AT_ONCE = 5_000_000  # attention weights, which should stay in a CPU's cache
+WEIGHTS_AT_ONCE = 5_000_000  # attention weights that a CPU's cache may hold; torch's holds tiles
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+def dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> Tensor:
     """torch's ``scaled_dot_product_attention``.
 
-    In bfloat16 on a CPU with AMX, without a mask, :class:`BackwardByProducts` takes the gradient.
+    In bfloat16 on a CPU with AMX, without a mask and up to 2,236 tokens, its gradient is that of
+    :class:`BackwardByProducts`.
 
     Args:
         query (Tensor): (B, heads, L, D).
@@ -24,8 +27,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     Returns:
         Tensor: (B, heads, L, D).
     """
-    on_cpu = query.device.type == 'cpu' and query.dtype == torch.bfloat16
-    if FAST_PRODUCTS and on_cpu and mask is None and torch.is_grad_enabled():
+    suits = (
+        FAST_PRODUCTS
+        and mask is None
+        and query.device.type == 'cpu'
+        and query.dtype == torch.bfloat16
+        and torch.is_grad_enabled()
+        and 0 < query.shape[2] * key.shape[2] <= WEIGHTS_AT_ONCE
+    )
+    if suits:
         return BackwardByProducts.apply(query, key, value)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
@@ -38,10 +48,14 @@ class BackwardByProducts(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def forward(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(B, heads, L, D), and (B, heads, S, D) twice, to (B, heads, L, D)."""
-        ctx.save_for_backward(query, key, value)
         return F.scaled_dot_product_attention(query, key, value)
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Keep the inputs for the backward pass."""
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     @once_differentiable
@@ -51,11 +65,16 @@ class BackwardByProducts(torch.autograd.Function):
         scale = query.shape[-1] ** -0.5
         flat = [x.flatten(0, 1) for x in (query * scale, key, value, gradient)]
         results = [torch.empty_like(x) for x in flat[:3]]
-        heads = max(WEIGHTS_AT_ONCE // (query.shape[2] * key.shape[2]), 1)
+        sizes = (query.shape[2], key.shape[2])
+        heads = max(WEIGHTS_AT_ONCE // (sizes[0] * sizes[1]), 1)
+        # memory of their own for all parts: fresh memory costs a CPU as much as a product
+        room = query.new_empty(2, min(heads, len(flat[0])), *sizes)
         for q, k, v, g, dq, dk, dv in zip(*(x.split(heads) for x in flat + results), strict=True):
-            weights = (q @ k.mT).softmax(dim=-1)
+            weights, scores = room[:, : len(q)]
+            torch.softmax(torch.bmm(q, k.mT, out=weights), dim=-1, out=weights)
             torch.bmm(weights.mT, g, out=dv)
-            scores = torch._softmax_backward_data(g @ v.mT, weights, -1, weights.dtype)
+            torch.bmm(g, v.mT, out=scores)
+            torch._softmax_backward_data(scores, weights, -1, scores.dtype, grad_input=scores)
             torch.bmm(scores, k, out=dq)
             torch.bmm(scores.mT, q, out=dk)
         results[0] *= scale

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
-from .attention import attend
+from .attention import dot_product_attention
 
 
 def take_patches(x: Tensor, patch_size: tuple[int, int, int], ids: Tensor | None = None) -> Tensor:
@@ -170,7 +170,9 @@ class Attention(nn.Module):
             query = query.view(batch, last, self.num_heads, -1)
             rest = F.linear(x, weights[channels:], biases[channels:])
             key, value = rest.view(batch, length, 2, self.num_heads, -1).unbind(2)
-        x = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask)
+        x = dot_product_attention(
+            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask
+        )
         return self.proj(x.transpose(1, 2).flatten(2))
 
 

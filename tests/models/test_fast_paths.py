@@ -11,7 +11,7 @@ from bimm_mm.models import attention
 from bimm_mm.models.layers import TransformerBlock
 from bimm_mm.models.necks import TransformerDecoder
 from bimm_mm.models.pretrainers.branch import mean_variance
-from bimm_mm.models.targets import EdgeContourTarget, GaborTarget, PixelTarget
+from bimm_mm.models.targets import EdgeContourTarget, GaborTarget, PixelTarget, base
 
 
 def close(a, b):
@@ -77,15 +77,18 @@ def test_products_are_taken_where_they_are_faster_only(monkeypatch):
     monkeypatch.setattr(attention.BackwardByProducts, 'apply', by_products)
     inputs = queries_keys_values()
     halves = [x.bfloat16() for x in inputs]
-    attention.attend(*inputs)
-    attention.attend(*halves, mask=torch.ones(1, 1, 1, 9, dtype=torch.bool))
+    attention.dot_product_attention(*inputs)
+    attention.dot_product_attention(*halves, mask=torch.ones(1, 1, 1, 9, dtype=torch.bool))
     with torch.no_grad():
-        attention.attend(*halves)
+        attention.dot_product_attention(*halves)
+    monkeypatch.setattr(attention, 'WEIGHTS_AT_ONCE', 7 * 9 - 1)
+    attention.dot_product_attention(*halves)
+    monkeypatch.setattr(attention, 'WEIGHTS_AT_ONCE', 7 * 9)
     monkeypatch.setattr(attention, 'FAST_PRODUCTS', False)
-    attention.attend(*halves)
+    attention.dot_product_attention(*halves)
     by_products.assert_not_called()
     monkeypatch.setattr(attention, 'FAST_PRODUCTS', True)
-    attention.attend(*halves)
+    attention.dot_product_attention(*halves)
     by_products.assert_called_once()
 
 
@@ -138,14 +141,20 @@ def test_the_variance_of_a_target_is_torchs():
     close(mean_variance(target), target.var(dim=(0, 1), unbiased=False).mean())
 
 
-@pytest.mark.parametrize('kind', [GaborTarget, EdgeContourTarget])
-def test_frames_taken_a_few_at_a_time_are_those_taken_all_at_once(kind):
+@pytest.mark.parametrize('kind, calls', [(GaborTarget, 10), (EdgeContourTarget, 7)])
+def test_frames_taken_a_few_at_a_time_are_those_taken_all_at_once(kind, calls, monkeypatch):
+    """Three at a time, of 20; but never torn out of a cube of two."""
     torch.manual_seed(0)
     target = kind(patch_size=(2, 16, 16))
     x = torch.randn(2, 3, 10, 32, 32)
-    few = target(x)
-    target.by_frames = lambda function, frames, together=1: function(frames)
-    close(few, target(x))
+    whole = target(x)
+    side = 32 + 2 * max(getattr(target, 'margins', [0]))
+    monkeypatch.setattr(base, 'FEW_PIXELS', 3 * side**2)
+    name = 'energy' if kind is GaborTarget else 'contours'
+    function = Mock(side_effect=getattr(target, name))
+    monkeypatch.setattr(target, name, function)
+    close(target(x), whole)
+    assert function.call_count == calls
 
 
 def test_gabor_magnitudes_are_those_of_plain_convolutions():
@@ -176,9 +185,17 @@ def test_gabor_features_of_a_few_tokens_are_those_of_whole_frames(frames, patch_
     ids = torch.rand(2, whole.shape[1]).argsort(dim=1)[:, :count]
     ids[0, :2] = torch.tensor([0, whole.shape[1] - 1])  # corners, where frames are padded
     monkeypatch.setattr(target, 'windows', Mock(side_effect=target.windows))
+    monkeypatch.setattr(base, 'FEW_PIXELS', 5 * 50**2)  # in parts
     few = target(x, ids)
     target.windows.assert_called_once()
     close(few, whole[torch.arange(2)[:, None], ids])
+    target(x, torch.arange(whole.shape[1]).expand(2, -1))  # all of them: whole frames cost less
+    target.windows.assert_called_once()
+
+
+def test_gabor_features_of_no_tokens():
+    target = GaborTarget()
+    assert target(torch.randn(2, 3, 32, 32), torch.zeros(2, 0).long()).shape == (2, 0, 512)
 
 
 def small_pretrainer(**branch):

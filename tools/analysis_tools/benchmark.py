@@ -364,6 +364,7 @@ def operator_times(contestant: Contestant, steps: int) -> dict[str, float]:
     return {
         event.key.removeprefix('aten::'): event.self_device_time_total / steps / 1e6
         for event in profiler.key_averages()
+        if event.device_type == torch.autograd.DeviceType.CPU  # else kernels count twice
     }
 
 
@@ -448,6 +449,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if len({MODELS_TO_TIME[name][0] for name in args.models}) > 1:
         parser.error('--models must be all on clips, or all on images, to get the same batch')
+    if args.profile and args.compile and args.device == 'cpu':
+        parser.error('--profile on a CPU does not see into compiled code: leave out --compile')
     return args
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ...visualization.curves import SCALARS, Run, read_run
 from .plan import Study
-from .scores import KINDS, scores_of
+from .scores import SCORE_KINDS, scores_of
 
 
 def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
@@ -22,12 +22,12 @@ def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
     panels = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
     for panel, label in zip(panels, labels, strict=True):
         for row, name in enumerate(names):
-            for offset, kind in zip((-0.26, 0, 0.26), KINDS, strict=True):
+            for offset, kind in zip((-0.26, 0, 0.26), SCORE_KINDS, strict=True):
                 values = 100 * np.array(scores_of(results[name], kind, [label]))
                 if not len(values):
                     continue
                 first = row == 0 and label == labels[0]
-                color, text = KINDS[kind].color, KINDS[kind].name if first else None
+                color, text = SCORE_KINDS[kind].color, SCORE_KINDS[kind].name if first else None
                 panel.barh(row + offset, values.mean(), 0.24, color=color, alpha=0.35)
                 place = np.full(len(values), row + offset)
                 panel.plot(values, place, 'o', color=color, markersize=3.5, label=text)

@@ -7,7 +7,7 @@ from ...files import write_text
 from .charts import draw_accuracy, draw_explained
 from .plan import Question, Study
 from .runner import StudyRunner
-from .scores import KINDS, difference, scores_of, show, summary, verdict
+from .scores import SCORE_KINDS, difference, scores_of, show, summary, verdict
 
 
 class Report:
@@ -56,7 +56,7 @@ class Report:
             f'{label} {100 / count:.1f}'
             for label, count in self.runner.evaluation.classes().items()
         )
-        kinds = '; '.join(f'*{kind}* is: {self._kind(kind)}' for kind in KINDS)
+        kinds = '; '.join(f'*{kind}* is: {self._kind(kind)}' for kind in SCORE_KINDS)
         return (
             f'Accuracies in %, mean ± standard deviation over seeds. {kinds}. Chance: {chance}. '
             f'Every run gets what {reference} gets, all its stages together, in seconds or in '
@@ -71,11 +71,11 @@ class Report:
         settings = self.study.evaluation
         blocks = ', '.join(map(str, settings['probe_blocks']))
         clips = settings['finetune']['dataset'].get('length', 'the')
-        return KINDS[kind].how.format(blocks=blocks, few=settings['probe_few'], clips=clips)
+        return SCORE_KINDS[kind].how.format(blocks=blocks, few=settings['probe_few'], clips=clips)
 
     def _table(self, results: Mapping[str, list[dict]], unit: str) -> str:
         labels = self.study.evaluation['labels']
-        kinds = [k for k in KINDS if any(scores_of(r, k, labels) for r in results.values())]
+        kinds = [k for k in SCORE_KINDS if any(scores_of(r, k, labels) for r in results.values())]
         head = ['run', 'steps', 'seconds', 'seeds']
         head += [f'{kind}: {label}' for kind in kinds for label in labels]
         lines = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
@@ -111,8 +111,8 @@ class Report:
         if question.source:
             lines += [f'Reported: {question.source}.', '']
         lines += [
-            '| better | than | reported |' + ''.join(f' here, {kind} | |' for kind in KINDS),
-            '|' + '---|' * (3 + 2 * len(KINDS)),
+            '| better | than | reported |' + ''.join(f' here, {kind} | |' for kind in SCORE_KINDS),
+            '|' + '---|' * (3 + 2 * len(SCORE_KINDS)),
         ]
         rows = sorted(question.rows.items(), key=lambda row: -(row[1] or 0))
         pairs = [
@@ -125,7 +125,7 @@ class Report:
         for (a, high), (b, low) in pairs:
             cells = [self.study.runs[a].label, self.study.runs[b].label]
             cells.append(f'{high - low:+.1f}' if high is not None and low is not None else '')
-            for kind in KINDS:
+            for kind in SCORE_KINDS:
                 values = [scores_of(results[name], kind, self.study.judge) for name in (a, b)]
                 if not all(values):
                     cells += ['', '']
@@ -135,7 +135,7 @@ class Report:
                 settled.append((kind, verdict(gap, spread)))
                 cells += [f'{100 * gap:+.1f}{around}', settled[-1][1]]
             lines.append('| ' + ' | '.join(cells) + ' |')
-        for kind in KINDS:
+        for kind in SCORE_KINDS:
             verdicts = [what for k, what in settled if k == kind]
             if verdicts:
                 lines += ['', f'By *{kind}*, {summary(verdicts)}']

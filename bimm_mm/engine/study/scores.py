@@ -13,7 +13,7 @@ class Kind(NamedTuple):
     color: str
 
 
-KINDS = dict(
+SCORE_KINDS = dict(
     probe=Kind('linear probe', 'linear probe, mean tokens of blocks {blocks}', '#1f6fb4'),
     probe_few=Kind(
         'linear probe, few labels', 'the same, fitted to {few} labelled clips', '#5aa469'

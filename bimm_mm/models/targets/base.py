@@ -1,5 +1,6 @@
 """What prediction targets have in common."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -82,7 +83,7 @@ class BaseTarget(BaseModule):
         """
         if frames.device.type != 'cpu':
             return function(frames)
-        few = max(FEW_PIXELS // frames[0].numel() // together, 1) * together
+        few = max(FEW_PIXELS // math.prod(frames.shape[1:]) // together, 1) * together
         return torch.cat([function(part) for part in frames.split(few)])
 
     def take(self, x: Tensor, ids: Tensor | None) -> Tensor:

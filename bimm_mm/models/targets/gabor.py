@@ -11,6 +11,9 @@ from torch import Tensor
 from ..layers import take_patches
 from .base import BaseTarget
 
+# windows around tokens pay, in time and memory, up to so many times the pixels of the frames
+WINDOWS_WORTH = 3
+
 
 @MODELS.register_module()
 class GaborTarget(BaseTarget):
@@ -66,10 +69,12 @@ class GaborTarget(BaseTarget):
     def compute(self, x: Tensor, ids: Tensor | None) -> Tensor:
         """Values in the order wavelength and orientation, cell row, cell column."""
         tubelet, height, width = self.patch_size
-        frames = F.pad(self.luminance(x), (max(self.margins),) * 4, mode='replicate')
-        if ids is not None and 2 * ids[0].numel() * math.prod(self.patch_size) <= x[0, 0].numel():
+        beyond = 2 * max(self.margins)
+        frames = F.pad(self.luminance(x), (beyond // 2,) * 4, mode='replicate')
+        seen = tubelet * (height + beyond) * (width + beyond)  # of a token, by the filters
+        if ids is not None and ids.shape[1] * seen <= WINDOWS_WORTH * frames[0].numel():
             windows = self.windows(frames, ids).flatten(0, 2)[:, None]
-            energy = self.by_frames(self.energy, windows, tubelet).view(*ids.shape, -1)
+            energy = self.by_frames(self.energy, windows, tubelet).view(*ids.shape, self.out_dims)
         else:
             energy = self.by_frames(self.energy, frames.flatten(0, 1)[:, None], tubelet)
             energy = energy.unflatten(0, (len(x), -1)).transpose(1, 2)
@@ -95,9 +100,10 @@ class GaborTarget(BaseTarget):
         (N, 1, H + 2m, W + 2m), padded, to (N / tubelet, wavelengths * orientations, H / cell,
         W / cell).
         """
-        parts = []
+        parts, tubelet = [], self.patch_size[0]
         for index, stride in enumerate(self.strides):
-            magnitude = self.magnitude(image, index).unflatten(0, (-1, self.patch_size[0]))
+            magnitude = self.magnitude(image, index)
+            magnitude = magnitude.unflatten(0, (len(image) // tubelet, tubelet))
             parts.append(F.avg_pool2d(magnitude.mean(dim=1), self.cell // stride))
         return torch.cat(parts, dim=1)
 
