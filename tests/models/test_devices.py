@@ -120,12 +120,16 @@ def test_samples_reach_the_device_as_they_left_the_workers():
     assert host.calls == ['aten._to_copy.default'] * 3
 
 
-def test_these_tests_can_fail():
+def test_these_tests_can_fail(autocast):
     waits, strays = nn.Linear(2, 2), nn.Linear(2, 2)
     with on_a_pretended_gpu(waits), pytest.raises(DataDependentOutputException):
         waits(torch.ones(1, 2, device='cuda')).sum().item()
     with on_a_pretended_gpu(strays), pytest.raises(RuntimeError, match='device'):
         strays(torch.ones(1, 2))
+    half = nn.Linear(2, 2)
+    with on_a_pretended_gpu(half) as host, autocast:
+        assert half(torch.ones(1, 2, device='cuda')).dtype == torch.bfloat16
+    assert not host.calls
     with on_a_pretended_gpu(nn.Linear(2, 2)) as host:
         torch.tensor([1, 2]).to('cuda')
     assert host.calls
