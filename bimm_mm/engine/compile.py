@@ -1,10 +1,13 @@
 """torch.compile for the part of a step that takes the time."""
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..models.layers import TransformerBlock
+
+RECOMPILE_LIMIT = 256
 
 
 @HOOKS.register_module()
@@ -34,6 +37,10 @@ class CompileHook(Hook):
                 'CompileHook found no TransformerBlock in the model; it is for models with a '
                 "BimmViT, or take mmengine's own compile=True"
             )
+        # all blocks are one piece of code, of which torch keeps 8 versions: too few for all widths
+        # and shapes, and with drop path, where each block has a probability of its own
+        limit = torch._dynamo.config.recompile_limit
+        torch._dynamo.config.recompile_limit = max(limit, RECOMPILE_LIMIT)
         for block in blocks:
             block.compile(**self.options)
         runner.logger.info(f'{len(blocks)} Transformer blocks are compiled')

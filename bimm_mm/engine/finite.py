@@ -106,6 +106,8 @@ class FiniteLossHook(Hook):
 
     def _check_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         """Before a step of the optimizer."""
+        if skips_step(optimizer):
+            return
         self._stepped = True
         parameters = [p for group in optimizer.param_groups for p in group['params']]
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -149,6 +151,12 @@ class FiniteLossHook(Hook):
             'clipping (optim_wrapper.clip_grad) or bfloat16 instead of float16 may help; --resume '
             'with nothing changed comes to the same point again.'
         )
+
+
+def skips_step(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a fused optimizer will skip the step that it is called for, under loss scaling."""
+    found = getattr(optimizer, 'found_inf', None)
+    return found is not None and bool(found)
 
 
 def _name(dataset: Dataset, index: int) -> str:

@@ -46,11 +46,13 @@ class SharedBlocksFSDPStrategy(FSDPStrategy):
     - ``optim_wrapper.clip_grad`` clips by the norm of the whole gradient; mmengine's clips in each
       process by the norm of its shard;
     - checkpoints are whole, and fit into a model without FSDP;
-    - it runs on processes without an accelerator, too.
+    - it runs on processes without an accelerator, too;
+    - ``mixed_precision`` leaves the input as it is: targets are computed from it.
 
     Args:
         model_wrapper (dict, optional): arguments of MMFullyShardedDataParallel, as
-            ``dict(mixed_precision=dict(param_dtype='bfloat16', reduce_dtype='float32'))``.
+            ``dict(mixed_precision=dict(param_dtype='bfloat16', reduce_dtype='float32'))``, which
+            needs ``--amp``: tokens are float32 otherwise, and weights are not.
         **kwargs: as FSDPStrategy.
     """
 
@@ -58,6 +60,10 @@ class SharedBlocksFSDPStrategy(FSDPStrategy):
         wrapper = dict(
             type='MMFullyShardedDataParallel', auto_wrap_policy='wrap_unshared_blocks'
         ) | (model_wrapper or {})
+        if isinstance(wrapper.get('mixed_precision'), dict):
+            wrapper['mixed_precision'] = dict(
+                dict(cast_root_forward_inputs=False), **wrapper['mixed_precision']
+            )
         state_dict_cfg = 'full'
         if get_device() == 'cpu':
             wrapper.pop('device_ids', None)  # of DDP, put in by compat.init_cpu_launcher

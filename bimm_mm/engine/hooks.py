@@ -9,6 +9,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from .finite import skips_step
+
 
 @HOOKS.register_module()
 class GradientNormHook(Hook):
@@ -40,8 +42,9 @@ class GradientNormHook(Hook):
         sharded = isinstance(runner.model, FullyShardedDataParallel)
 
         def measure(optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
-            if (runner.iter + 1) % self.interval:
+            if (runner.iter + 1) % self.interval or skips_step(optimizer):
                 return
+            scale = getattr(optimizer, 'grad_scale', None)  # of the loss, under a fused optimizer
             for name, parameters in groups.items():
                 gradients = [p.grad for p in parameters if p.grad is not None]
                 norm = torch.nn.utils.get_total_norm(gradients).to(parameters[0].device)
@@ -49,6 +52,7 @@ class GradientNormHook(Hook):
                     square = norm.square()
                     all_reduce(square)
                     norm = square.sqrt()
+                norm = norm if scale is None else norm / scale.to(norm.device)
                 runner.message_hub.update_scalar(f'train/grad_norm_{name}', norm)
 
         self._handle = optimizer.register_step_pre_hook(measure)

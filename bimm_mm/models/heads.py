@@ -1,6 +1,7 @@
 """Heads on :class:`BimmViT` for mmaction2's recognizers (which this module needs to be imported).
 
-A head gets what the backbone returns, a tuple of which the last feature is read.
+A head gets what the backbone returns, a tuple of which the last feature is read. It gives float32
+under autocast, too: mmaction2 counts hits in numpy, which has no bfloat16.
 """
 
 import torch
@@ -34,8 +35,8 @@ class BimmClsHead(TimeSformerHead):
         )
 
     def forward(self, feats: tuple[Tensor, ...], **kwargs) -> Tensor:
-        """Features, the last one (B, C), to scores (B, num_classes)."""
-        return super().forward(self.norm(_last(feats, 2, "'cls_token' or 'avg_featmap'")))
+        """Features, the last one (B, C), to scores (B, num_classes) float32."""
+        return super().forward(self.norm(_last(feats, 2, "'cls_token' or 'avg_featmap'"))).float()
 
 
 @MODELS.register_module()
@@ -83,7 +84,7 @@ class AttentiveHead(BaseHead):
         nn.init.trunc_normal_(self.fc_cls.weight, std=0.02)
 
     def forward(self, feats: tuple[Tensor, ...], **kwargs) -> Tensor:
-        """Features, the last one (B, L, C), to scores (B, num_classes)."""
+        """Features, the last one (B, L, C), to scores (B, num_classes) float32."""
         tokens = self.norm1(_last(feats, 3, "'raw'"))
         query = self.query_token.expand(len(tokens), -1, -1)
         q, k, v = (
@@ -93,7 +94,7 @@ class AttentiveHead(BaseHead):
         attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         x = query + attended
         x = x + self.mlp(self.norm2(x))
-        return self.fc_cls(x[:, 0])
+        return self.fc_cls(x[:, 0]).float()
 
 
 @MODELS.register_module()
@@ -119,8 +120,8 @@ class RegressionHead(BaseHead):
         nn.init.zeros_(self.fc_reg.bias)
 
     def forward(self, feats: tuple[Tensor, ...], **kwargs) -> Tensor:
-        """Features, the last one (B, C), to numbers (B, num_outputs)."""
-        return self.fc_reg(_last(feats, 2, "'cls_token' or 'avg_featmap'"))
+        """Features, the last one (B, C), to numbers (B, num_outputs) float32."""
+        return self.fc_reg(_last(feats, 2, "'cls_token' or 'avg_featmap'")).float()
 
     def loss_by_feat(self, predictions: Tensor, data_samples: list) -> dict[str, Tensor]:
         """Smooth L1 loss against the samples' ``gt_label``.

@@ -1,6 +1,7 @@
 """Checkpoints that are whole, signals, and losses that explode, on a model of three weights."""
 
 import errno
+import math
 import os
 import re
 import signal
@@ -39,6 +40,9 @@ class TwoBranches(BaseModel):
         self.shared, self.ventral, self.dorsal = (nn.Linear(1, 1, bias=False) for _ in range(3))
         self.bad = bad or {}
         self.calls = 0
+
+    def gradient_groups(self):
+        return dict(dorsal=list(self.dorsal.parameters()))
 
     def forward(self, inputs, mode='tensor'):
         x = self.shared(torch.stack(inputs)) + torch.rand(len(inputs), 1)
@@ -234,24 +238,47 @@ def test_a_gradient_that_explodes_under_a_finite_loss_is_found(tmp_path):
 
 @OPTIM_WRAPPERS.register_module(force=True)
 class ScaledSteps(OptimWrapper):
-    """Skips steps whose gradients are not finite, as AmpOptimWrapper does on a GPU."""
+    """Loss scaling as AmpOptimWrapper's, which needs a GPU."""
 
-    loss_scaler = 'is there'
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=2.0**16)
+
+    def backward(self, loss, **kwargs):
+        super().backward(self.loss_scaler.scale(loss), **kwargs)
 
     def step(self, **kwargs):
-        gradients = [p.grad for p in self.optimizer.param_groups[0]['params']]
-        if all(gradient.isfinite().all() for gradient in gradients):
-            super().step(**kwargs)
+        self.loss_scaler.step(self.optimizer, **kwargs)
+        self.loss_scaler.update()
 
 
+@pytest.mark.parametrize('fused', [False, True])
 @pytest.mark.parametrize(('bad', 'stops'), [(3, False), (4, True)])
-def test_loss_scaling_may_skip_some_steps_but_not_all(tmp_path, bad, stops):
+def test_loss_scaling_may_skip_some_steps_but_not_all(tmp_path, bad, stops, fused):
+    """A fused optimizer is called all the same, and skips the step by itself."""
     model = TwoBranches(bad={i: {'loss_dorsal_motion': float('inf')} for i in range(2, 2 + bad)})
-    runner = make_runner(tmp_path, model, type='ScaledSteps')
+    optimizer = dict(type='SGD', lr=1e-3, fused=fused)
+    hooks = [dict(type='GradientNormHook', interval=1)]
+    runner = make_runner(tmp_path, model, hooks, type='ScaledSteps', optimizer=optimizer)
     if stops:
         with pytest.raises(FloatingPointError, match='loss scaling has skipped 4 steps in a row'):
             runner.train()
     else:
         runner.train()
         assert model.calls == 8
+        norms = runner.message_hub.get_scalar('train/grad_norm_dorsal').data[0]
+        assert len(norms) == 8 - bad and all(map(math.isfinite, norms))
     assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+@pytest.mark.parametrize('fused', [False, True])
+def test_gradient_norms_are_without_the_loss_scale(tmp_path, fused):
+    norms = []
+    for kind in ('OptimWrapper', 'ScaledSteps'):
+        optimizer = dict(type='SGD', lr=1e-3, fused=fused)
+        hooks = [dict(type='GradientNormHook', interval=1)]
+        torch.manual_seed(0)
+        runner = make_runner(tmp_path / kind, None, hooks, 2, type=kind, optimizer=optimizer)
+        runner.train()
+        norms.append(runner.message_hub.get_scalar('train/grad_norm_dorsal').current())
+    assert norms[0] == pytest.approx(norms[1]) and norms[0] > 0

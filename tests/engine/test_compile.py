@@ -42,6 +42,26 @@ def test_compiled_blocks_give_the_same_features_gradients_and_names():
     torch.testing.assert_close(model.blocks[0].attn.qkv.weight.grad, gradient, rtol=1e-5, atol=1e-4)
 
 
+def test_blocks_that_differ_in_drop_path_are_all_compiled():
+    """Each is a version of its own of the same code, of which torch keeps 8 by default."""
+    model = BimmViT(
+        arch=dict(embed_dims=24, depth=12, num_heads=3),
+        img_size=32,
+        patch_size=8,
+        stage_ends=(2, 4, 12),
+        drop_path_rate=0.2,
+    ).train()
+    captured = []
+
+    def count(graph, example_inputs):
+        captured.append(graph)
+        return graph.forward
+
+    CompileHook(backend=count).before_train(runner_of(model))
+    model(torch.randn(2, 3, 32, 32))
+    assert len(captured) == 12
+
+
 def test_a_model_without_our_blocks_is_refused():
     with pytest.raises(ValueError, match='no TransformerBlock'):
         CompileHook().before_train(runner_of(nn.Linear(2, 2)))

@@ -105,3 +105,19 @@ def test_another_out_type_is_an_error(head, shape, wanted):
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match='in_channels=8 is no multiple of num_heads=3'):
         AttentiveHead(2, 8, num_heads=3)
+
+
+@pytest.mark.parametrize(
+    'head, feature, labels',
+    [
+        (BimmClsHead(6, 8), (2, 8), (0, 1)),
+        (AttentiveHead(6, 8, num_heads=2), (2, 5, 8), (0, 1)),
+        (RegressionHead(1, 8), (2, 8), (torch.zeros(1), torch.ones(1))),
+    ],
+)
+def test_heads_train_under_autocast(head, feature, labels):
+    """mmaction2 counts hits in numpy, which has no bfloat16."""
+    head.init_weights()
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = head.loss((torch.randn(feature),), labelled(*labels))
+    assert all(value.dtype in (torch.float32, torch.float64) for value in losses.values())

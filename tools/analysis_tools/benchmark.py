@@ -11,6 +11,7 @@ The peers need ``pip install transformers==4.49.0`` (hf_*) and mmpretrain (mmpre
 """
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -218,7 +219,7 @@ class Contestant:
 
     def now(self) -> float:
         if self.device.type == 'cuda':
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
     def _clock(self, sign: int) -> None:
@@ -227,6 +228,7 @@ class Contestant:
 
 def compile_blocks(model: nn.Module) -> None:
     """Compile each Transformer block of a model: ours by class, others' by the name 'Layer'."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
     for module in list(model.modules()):
         if type(module).__name__ in (
             'TransformerBlock',
@@ -234,7 +236,7 @@ def compile_blocks(model: nn.Module) -> None:
             'ViTMAELayer',
             'TransformerEncoderLayer',
         ):
-            module.compile()
+            module.compile(dynamic=False)
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
@@ -246,7 +248,7 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
         start = time.perf_counter()
         a @ a
         if device.type == 'cuda':
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
 
@@ -261,11 +263,13 @@ def peak_memory(name: str, args: argparse.Namespace) -> int:
         command += ['--batch-size', str(args.batch_size), '--threads', str(args.threads)]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         return int(output.split()[-1])
+    gc.collect()  # the model before, whose hooks know it
+    before = torch.cuda.memory_allocated(args.device)
     contestant = Contestant(name, args)
-    torch.cuda.reset_peak_memory_stats()
+    torch.cuda.reset_peak_memory_stats(args.device)
     for _ in range(2):
         contestant.step()
-    return torch.cuda.max_memory_allocated()
+    return torch.cuda.max_memory_allocated(args.device) - before
 
 
 def measure_own_growth(name: str, args: argparse.Namespace) -> None:

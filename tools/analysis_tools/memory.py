@@ -135,10 +135,11 @@ def largest_batch(row: dict, gpu_memory: float, shards: int) -> tuple[float, int
     """What does not depend on the batch, in GB per GPU, and the samples that fit beside it.
 
     Weights, gradients and both moments of AdamW are 4 bytes each, 16 per parameter in all, of which
-    each of ``shards`` processes keeps its part. While it computes, a process also holds the blocks
-    that are shared by both branches as a whole, at most all weights: these are counted in full.
+    each of ``shards`` processes keeps its part. 4 more come on top: with DDP (one shard) the
+    buckets in which gradients travel; with FSDP the blocks that are shared by both branches, which
+    a process holds as a whole while it computes, at most all weights: these are counted in full.
     """
-    whole = 4 * row['parameters'] * (0 if shards == 1 else 1)
+    whole = 4 * row['parameters']
     state = (16 * row['parameters'] / shards + whole + row['fixed']) / GB
     free = gpu_memory - RESERVE - state
     return state, max(int(free * GB / row['per_sample']), 0)

@@ -119,4 +119,15 @@ lists=()
 for name in core video image detection segmentation sam export dev; do lists+=(-r "requirements/$name.txt"); done
 clock "installing OpenMMLab's libraries and the test tools" "${pip[@]}" mmcv "${lists[@]}"
 clock 'installing bimm_mm' "${pip[@]}" --no-deps --no-build-isolation -e .
+if "$venv/bin/python" - 2>>"$log" <<'PY'
+import sys
+import torch
+from mmcv.ops import get_compiling_cuda_version
+
+sys.exit(not torch.cuda.is_available() or get_compiling_cuda_version() != 'not available')
+PY
+then
+  echo "mmcv's operators are compiled for the CPU only. Detection and AVA on this GPU need, with nvcc of torch's CUDA:"
+  echo "  $venv/bin/pip uninstall -y mmcv; $venv/bin/pip cache remove mmcv; rm $venv/.installed; FORCE_CUDA=1 make install"
+fi
 printf '%s is ready\n' "$venv"

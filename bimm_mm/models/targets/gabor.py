@@ -23,7 +23,7 @@ class GaborTarget(BaseTarget):
     Gaussian envelope of one octave bandwidth. The magnitude of the pair varies slowly, so it is
     sampled once or twice per side of a cell (short wavelengths twice), averaged over the cell,
     and over the frames of a tubelet. It does not depend on the sign of the contrast, and is zero
-    where the input is flat.
+    where the input is flat, up to rounding (on GPUs that of TF32, as torch's convolutions have it).
 
     Can be the target generator of mmpretrain's MaskFeat: without ``ids`` it returns all tokens.
 

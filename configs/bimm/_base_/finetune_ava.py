@@ -141,7 +141,9 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
     # base lr x GPUs x samples per GPU / 256, as in the recipes for recognition
-    optimizer=dict(type='AdamW', lr=2.5e-4 * 8 * 16 / 256, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(
+        type='AdamW', lr=2.5e-4 * 8 * 16 / 256, betas=(0.9, 0.999), weight_decay=0.05, fused=True
+    ),
     constructor='LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.75),
 )

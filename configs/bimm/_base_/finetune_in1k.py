@@ -116,7 +116,7 @@ optim_wrapper = dict(
     type='OptimWrapper',
     constructor='LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.65),
-    optimizer=dict(type='AdamW', betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type='AdamW', betas=(0.9, 0.999), weight_decay=0.05, fused=True),
 )
 param_scheduler = [
     dict(

@@ -30,7 +30,8 @@ log_level = 'INFO'
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),
+    # seconds; a process may wait for a file system while the others wait for it
+    dist_cfg=dict(backend='nccl', timeout=3600),
 )
 # each process draws its own masks and augmentations
 randomness = dict(seed=0, diff_rank_seed=True)
