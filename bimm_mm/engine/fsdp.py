@@ -61,9 +61,8 @@ class SharedBlocksFSDPStrategy(FSDPStrategy):
             type='MMFullyShardedDataParallel', auto_wrap_policy='wrap_unshared_blocks'
         ) | (model_wrapper or {})
         if isinstance(wrapper.get('mixed_precision'), dict):
-            wrapper['mixed_precision'] = dict(
-                dict(cast_root_forward_inputs=False), **wrapper['mixed_precision']
-            )
+            keep_input = dict(cast_root_forward_inputs=False)
+            wrapper['mixed_precision'] = keep_input | wrapper['mixed_precision']
         state_dict_cfg = 'full'
         if get_device() == 'cpu':
             wrapper.pop('device_ids', None)  # of DDP, put in by compat.init_cpu_launcher

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-import bimm_mm  # noqa: F401
+from bimm_mm.engine.fsdp import SharedBlocksFSDPStrategy
 
 REPO = Path(__file__).parents[2]
 ITERS, BATCH = 10, 8
@@ -101,3 +101,15 @@ def test_accumulation_and_checkpointing_have_the_losses_of_a_whole_batch(folder,
     )
     pairs = [(a + b) / 2 for a, b in zip(losses[::2], losses[1::2], strict=True)]
     assert pairs == pytest.approx(one, abs=1e-4)
+
+
+@pytest.mark.parametrize('asked, cast', [({}, False), (dict(cast_root_forward_inputs=True), True)])
+def test_mixed_precision_leaves_the_input_as_it_is_unless_asked(tmp_path, asked, cast):
+    """Targets are computed from it."""
+    strategy = SharedBlocksFSDPStrategy(
+        model_wrapper=dict(mixed_precision=dict(param_dtype='bfloat16') | asked),
+        work_dir=str(tmp_path),
+        experiment_name=tmp_path.name,
+    )
+    settings = strategy.model_wrapper['mixed_precision']
+    assert settings == dict(param_dtype='bfloat16', cast_root_forward_inputs=cast)
