@@ -1,9 +1,12 @@
 """torch.compile for the part of a step that takes the time."""
 
+from collections.abc import Iterable
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import nn
 
 from ..models.layers import TransformerBlock
 
@@ -37,10 +40,21 @@ class CompileHook(Hook):
                 'CompileHook found no TransformerBlock in the model; it is for models with a '
                 "BimmViT, or take mmengine's own compile=True"
             )
-        # all blocks are one piece of code, of which torch keeps 8 versions: too few for all widths
-        # and shapes, and with drop path, where each block has a probability of its own
-        limit = torch._dynamo.config.recompile_limit
-        torch._dynamo.config.recompile_limit = max(limit, RECOMPILE_LIMIT)
-        for block in blocks:
-            block.compile(**self.options)
+        compile_modules(blocks, **self.options)
         runner.logger.info(f'{len(blocks)} Transformer blocks are compiled')
+
+
+def compile_modules(modules: Iterable[nn.Module], **options) -> None:
+    """Compile modules in place, many of one class.
+
+    These are one piece of code, of which torch keeps 8 versions: too few for all widths and shapes,
+    and with drop path, where each block has a probability of its own.
+
+    Args:
+        modules (Iterable[nn.Module]): what to compile.
+        **options: arguments of ``torch.compile``.
+    """
+    limit = torch._dynamo.config.recompile_limit
+    torch._dynamo.config.recompile_limit = max(limit, RECOMPILE_LIMIT)
+    for module in modules:
+        module.compile(**options)

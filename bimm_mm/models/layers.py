@@ -33,8 +33,16 @@ def take_patches(x: Tensor, patch_size: tuple[int, int, int], ids: Tensor | None
     x = x.view(batch, channels, gt, t, gh, h, gw, w).permute(0, 2, 4, 6, 1, 3, 5, 7)
     if ids is None:
         return x.reshape(batch, gt * gh * gw, -1)
-    rows = torch.arange(batch, device=x.device)[:, None]
-    return x[rows, ids // (gh * gw), ids // gw % gh, ids % gw].flatten(2)
+    return x[places(ids, batch, gh, gw)].flatten(2)
+
+
+def places(ids: Tensor, batch: int, rows: int, columns: int) -> tuple[Tensor, ...]:
+    """Where tokens are in a grid of so many rows and columns, for B samples.
+
+    (B, K) token indices to four indices, broadcast to (B, K): sample, frame, row and column.
+    """
+    samples = torch.arange(batch, device=ids.device)[:, None]
+    return samples, ids // (rows * columns), ids // columns % rows, ids % columns
 
 
 TIME_POSITIONS = ('added', 'divided')  # how positions hold the time of a clip

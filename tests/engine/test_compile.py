@@ -11,6 +11,14 @@ from bimm_mm.engine.compile import CompileHook
 from bimm_mm.models import BimmViT
 
 
+class Count(list):
+    """A backend that keeps the graphs it is given."""
+
+    def __call__(self, graph, example_inputs):
+        self.append(graph)
+        return graph.forward
+
+
 def runner_of(model):
     return SimpleNamespace(model=model, logger=logging.getLogger('test_compile'))
 
@@ -27,13 +35,8 @@ def test_compiled_blocks_give_the_same_features_gradients_and_names():
     plain.square().sum().backward()
     gradient = model.blocks[0].attn.qkv.weight.grad.clone()
     model.zero_grad()
-    captured = []
-
-    def count(graph, example_inputs):
-        captured.append(graph)
-        return graph.forward
-
-    CompileHook(backend=count).before_train(runner_of(model))
+    captured = Count()
+    CompileHook(backend=captured).before_train(runner_of(model))
     compiled = model(x, keep)[0]
     compiled.square().sum().backward()
     assert len(captured) == 1  # one for the three blocks
@@ -51,13 +54,8 @@ def test_blocks_that_differ_in_drop_path_are_all_compiled():
         stage_ends=(2, 4, 12),
         drop_path_rate=0.2,
     ).train()
-    captured = []
-
-    def count(graph, example_inputs):
-        captured.append(graph)
-        return graph.forward
-
-    CompileHook(backend=count).before_train(runner_of(model))
+    captured = Count()
+    CompileHook(backend=captured).before_train(runner_of(model))
     model(torch.randn(2, 3, 32, 32))
     assert len(captured) == 12
 

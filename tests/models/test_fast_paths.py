@@ -148,7 +148,7 @@ def test_frames_taken_a_few_at_a_time_are_those_taken_all_at_once(kind, calls, m
     target = kind(patch_size=(2, 16, 16))
     x = torch.randn(2, 3, 10, 32, 32)
     whole = target(x)
-    side = 32 + 2 * max(getattr(target, 'margins', [0]))
+    side = 32 + 2 * getattr(target, 'margin', 0)
     monkeypatch.setattr(base, 'FEW_PIXELS', 3 * side**2)
     name = 'energy' if kind is GaborTarget else 'contours'
     function = Mock(side_effect=getattr(target, name))
@@ -161,7 +161,7 @@ def test_gabor_magnitudes_are_those_of_plain_convolutions():
     torch.manual_seed(0)
     target = GaborTarget(patch_size=(1, 16, 16))
     image = torch.rand(2, 1, 32, 32)
-    given = F.pad(image, (max(target.margins),) * 4, mode='replicate')
+    given = F.pad(image, (target.margin,) * 4, mode='replicate')
     for index, stride in enumerate(target.strides):
         bank = getattr(target, f'bank{index}')
         margin = (bank.shape[-1] - stride) // 2

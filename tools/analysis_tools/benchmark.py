@@ -39,6 +39,7 @@ from torch.utils.flop_counter import (
 )
 
 import bimm_mm
+from bimm_mm.engine.compile import compile_modules
 from bimm_mm.models import TubeMasking
 
 CONFIGS = Path(__file__).parents[2] / 'configs/bimm'
@@ -228,15 +229,9 @@ class Contestant:
 
 def compile_blocks(model: nn.Module) -> None:
     """Compile each Transformer block of a model: ours by class, others' by the name 'Layer'."""
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
-    for module in list(model.modules()):
-        if type(module).__name__ in (
-            'TransformerBlock',
-            'VideoMAELayer',
-            'ViTMAELayer',
-            'TransformerEncoderLayer',
-        ):
-            module.compile(dynamic=False)
+    names = ('TransformerBlock', 'VideoMAELayer', 'ViTMAELayer', 'TransformerEncoderLayer')
+    blocks = [module for module in model.modules() if type(module).__name__ in names]
+    compile_modules(blocks, dynamic=False)
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:

@@ -139,8 +139,7 @@ def largest_batch(row: dict, gpu_memory: float, shards: int) -> tuple[float, int
     buckets in which gradients travel; with FSDP the blocks that are shared by both branches, which
     a process holds as a whole while it computes, at most all weights: these are counted in full.
     """
-    whole = 4 * row['parameters']
-    state = (16 * row['parameters'] / shards + whole + row['fixed']) / GB
+    state = ((16 / shards + 4) * row['parameters'] + row['fixed']) / GB
     free = gpu_memory - RESERVE - state
     return state, max(int(free * GB / row['per_sample']), 0)
 

@@ -22,15 +22,15 @@ def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
     panels = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
     for panel, label in zip(panels, labels, strict=True):
         for row, name in enumerate(names):
-            for offset, kind in zip((-0.26, 0, 0.26), SCORE_KINDS, strict=True):
-                values = 100 * np.array(scores_of(results[name], kind, [label]))
+            for offset, (key, kind) in zip((-0.26, 0, 0.26), SCORE_KINDS.items(), strict=True):
+                values = 100 * np.array(scores_of(results[name], key, [label]))
                 if not len(values):
                     continue
                 first = row == 0 and label == labels[0]
-                color, text = SCORE_KINDS[kind].color, SCORE_KINDS[kind].name if first else None
-                panel.barh(row + offset, values.mean(), 0.24, color=color, alpha=0.35)
+                text = kind.name if first else None
+                panel.barh(row + offset, values.mean(), 0.24, color=kind.color, alpha=0.35)
                 place = np.full(len(values), row + offset)
-                panel.plot(values, place, 'o', color=color, markersize=3.5, label=text)
+                panel.plot(values, place, 'o', color=kind.color, markersize=3.5, label=text)
         panel.set(title=label, xlabel='accuracy in %', xlim=(0, 100))
         panel.grid(axis='x', alpha=0.3)
         panel.spines[['top', 'right']].set_visible(False)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from ..layers import take_patches
+from ..layers import places, take_patches
 from .base import BaseTarget
 
 # windows around tokens pay, in time and memory, up to so many times the pixels of the frames
@@ -60,18 +60,18 @@ class GaborTarget(BaseTarget):
         self.power = power
         self.out_dims = len(wavelengths) * orientations * (height // cell) * (width // cell)
         self.strides = [cell if wavelength >= 2 * cell else cell // 2 for wavelength in wavelengths]
-        self.margins = []  # pixels that a filter sees beyond the side of what it is applied to
+        self.margins = []  # pixels that a wavelength's filters see beyond each side of a token
         for index, (wavelength, stride) in enumerate(zip(wavelengths, self.strides, strict=True)):
             bank = gabor_bank(wavelength, orientations, even_size=stride % 2 == 0)
             self.register_buffer(f'bank{index}', bank[:, None], persistent=False)
             self.margins.append((bank.shape[-1] - stride) // 2)
+        self.margin = max(self.margins)
 
     def compute(self, x: Tensor, ids: Tensor | None) -> Tensor:
         """Values in the order wavelength and orientation, cell row, cell column."""
         tubelet, height, width = self.patch_size
-        beyond = 2 * max(self.margins)
-        frames = F.pad(self.luminance(x), (beyond // 2,) * 4, mode='replicate')
-        seen = tubelet * (height + beyond) * (width + beyond)  # of a token, by the filters
+        frames = F.pad(self.luminance(x), (self.margin,) * 4, mode='replicate')
+        seen = tubelet * (height + 2 * self.margin) * (width + 2 * self.margin)  # of a token
         if ids is not None and ids.shape[1] * seen <= WINDOWS_WORTH * frames[0].numel():
             windows = self.windows(frames, ids).flatten(0, 2)[:, None]
             energy = self.by_frames(self.energy, windows, tubelet).view(*ids.shape, self.out_dims)
@@ -87,12 +87,11 @@ class GaborTarget(BaseTarget):
         Padded frames (B, T, H + 2m, W + 2m) and (B, M) tokens to (B, M, t, h + 2m, w + 2m).
         """
         tubelet, height, width = self.patch_size
-        beyond = 2 * max(self.margins)
+        beyond = 2 * self.margin
         windows = frames.unfold(2, height + beyond, height).unfold(3, width + beyond, width)
         windows = windows.unflatten(1, (-1, tubelet))
-        rows, columns = windows.shape[3:5]
-        batch = torch.arange(len(ids), device=ids.device)[:, None]
-        return windows[batch, ids // (rows * columns), :, ids // columns % rows, ids % columns]
+        sample, frame, row, column = places(ids, len(ids), *windows.shape[3:5])
+        return windows[sample, frame, :, row, column]
 
     def energy(self, image: Tensor) -> Tensor:
         """Magnitudes of cells, averaged over the frames of each tubelet.
@@ -110,7 +109,7 @@ class GaborTarget(BaseTarget):
     def magnitude(self, image: Tensor, index: int) -> Tensor:
         """Response of one wavelength: (N, 1, H + 2m, W + 2m) to (N, orientations, H / s, W / s)."""
         bank, stride = getattr(self, f'bank{index}'), self.strides[index]
-        image = F.pad(image, (self.margins[index] - max(self.margins),) * 4)  # cuts off
+        image = F.pad(image, (self.margins[index] - self.margin,) * 4)  # cuts off
         even, odd = F.conv2d(image, bank, stride=stride).chunk(2, dim=1)
         return torch.hypot(even, odd)
 

@@ -1,4 +1,4 @@
-"""What a checkpoint gives an encoder: all of it, or a refusal that says why; deflation."""
+"""What a checkpoint gives an encoder: all of it, or a refusal that says why; inflated, deflated."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from mmengine.runner.checkpoint import load_checkpoint
 from torch import nn
 
 from bimm_mm.models import BimmViT, SingleBranchPretrainer
+from bimm_mm.models.backbones import inflate_patch_embedding
 
 TINY = dict(embed_dims=24, depth=3, num_heads=2)
 SETTINGS = dict(arch=TINY, img_size=16, patch_size=4, stage_ends=(1, 2, 3))
@@ -216,3 +217,17 @@ def test_a_deflated_encoder_is_saved_and_loaded_as_any_other(joint):
 def test_wrong_kind_of_encoder(kwargs, message):
     with pytest.raises(ValueError, match=message):
         BimmViT(**SETTINGS, **kwargs)
+
+
+def test_inflation_gives_the_weight_to_one_frame_or_divides_it():
+    weight = torch.randn(5, 3, 4, 4)
+    for frames in (1, 2, 3):
+        center = inflate_patch_embedding(weight, frames)
+        assert torch.equal(center[:, :, frames // 2], weight)
+        assert center.count_nonzero() == weight.numel()
+        mean = inflate_patch_embedding(weight, frames, 'mean')
+        assert center.shape == mean.shape == (5, 3, frames, 4, 4)
+        torch.testing.assert_close(mean.sum(dim=2), weight)
+        assert torch.equal(mean[:, :, 0], mean[:, :, -1])
+    with pytest.raises(ValueError, match="mode='first' must be 'center' or 'mean'"):
+        inflate_patch_embedding(torch.zeros(5, 3, 4, 4), 2, 'first')

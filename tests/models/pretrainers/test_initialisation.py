@@ -3,7 +3,6 @@ import torch
 from torch import nn
 
 from bimm_mm.models import BimmViT, SingleBranchPretrainer
-from bimm_mm.models.backbones import inflate_patch_embedding
 from bimm_mm.models.pretrainers import load_ventral_encoder
 
 ARCH = dict(embed_dims=24, depth=3, num_heads=2)
@@ -29,25 +28,11 @@ def checkpoint(tmp_path, make_branch):
     return model, path
 
 
-def test_inflation_gives_the_weight_to_one_frame_or_divides_it():
-    weight = torch.randn(5, 3, 4, 4)
-    for frames in (1, 2, 3):
-        center = inflate_patch_embedding(weight, frames)
-        assert torch.equal(center[:, :, frames // 2], weight)
-        assert center.count_nonzero() == weight.numel()
-        mean = inflate_patch_embedding(weight, frames, 'mean')
-        assert center.shape == mean.shape == (5, 3, frames, 4, 4)
-        torch.testing.assert_close(mean.sum(dim=2), weight)
-        assert torch.equal(mean[:, :, 0], mean[:, :, -1])
-
-
 def test_unknown_settings():
     with pytest.raises(ValueError, match="inflation='first' must be 'center' or 'mean'"):
         encoder(frames=4, inflation='first')
     with pytest.raises(ValueError, match="time_positions='no' must be 'added' or 'divided'"):
         encoder(frames=4, time_positions='no')
-    with pytest.raises(ValueError, match="mode='first' must be 'center' or 'mean'"):
-        inflate_patch_embedding(torch.zeros(5, 3, 4, 4), 2, 'first')
 
 
 @pytest.mark.parametrize('size', [16, 24])
