@@ -5,6 +5,6 @@ from .version import __version__
 
 compat.apply()
 
-from . import datasets, engine, models, visualization  # noqa: E402
+from . import datasets, engine, evaluation, models  # noqa: E402
 
-__all__ = ['__version__', 'compat', 'datasets', 'engine', 'models', 'visualization']
+__all__ = ['__version__', 'compat', 'datasets', 'engine', 'evaluation', 'models']

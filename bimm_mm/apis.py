@@ -20,8 +20,8 @@ from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
-from .datasets.verify import VIDEOS
 from .models.checkpoints import check_fit, forget_initialisation, load_encoder, read_checkpoint
+from .utils.media import VIDEOS, list_media
 
 
 class VideoError(ValueError):
@@ -162,12 +162,9 @@ def find_videos(path: str | os.PathLike) -> list[Path]:
     path = Path(path)
     if path.is_file():
         return [path]
-    if not path.is_dir():
+    if not path.exists():
         raise FileNotFoundError(f'no such file or folder: {path}')
-    found = sorted(p for p in path.rglob('*') if p.suffix.lower() in VIDEOS)
-    if not found:
-        raise FileNotFoundError(f'no video in the folder {path}: none ends in {", ".join(VIDEOS)}')
-    return found
+    return [path / name for name in list_media(path, VIDEOS)]
 
 
 def run(function: Callable, path: str | os.PathLike) -> Iterator[tuple[Path, object]]:

@@ -2,7 +2,6 @@
 
 Each names the release it is for and does nothing where the gap is closed. :func:`apply` is called
 when ``bimm_mm`` is imported; it imports no OpenMMLab package but mmengine.
-:func:`init_cpu_launcher` is called by whoever starts a distributed Runner, as ``tools/train.py``.
 """
 
 import argparse
@@ -13,7 +12,6 @@ import inspect
 import io
 import os
 import pickle
-import subprocess
 import sys
 import types
 import warnings
@@ -25,9 +23,6 @@ import mmengine
 import numpy as np
 import torch
 from mmengine._strategy.fsdp import FSDPStrategy
-from mmengine.config import Config
-from mmengine.device import get_device
-from mmengine.dist import is_distributed
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import digit_version
@@ -313,60 +308,3 @@ def order_fsdp_optimizer_state() -> None:
         self.optim_wrapper.load_state_dict(state)
 
     FSDPStrategy.load_optim_state_dict = load_optim_state_dict
-
-
-# mmengine 0.10.7 on machines without an accelerator -----------------------------------------------
-
-# Rank, world size and local rank as each launcher names them; torchrun uses torch's own names.
-LAUNCHER_VARIABLES = {
-    'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
-    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
-    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
-}
-
-
-def init_cpu_launcher(cfg: Config) -> None:
-    """Start a gloo process group and fit ``cfg`` to it, where mmengine 0.10.7 would ask for CUDA.
-
-    mmengine's launchers call ``torch.cuda.set_device``, and its Runner passes a ``device_ids`` that
-    DistributedDataParallel refuses for CPU modules. Does nothing where ``cfg.launcher`` is 'none',
-    where an accelerator is found, or where a process group runs already. Other ways to wrap a model
-    need an accelerator (torch's FSDP says so itself).
-
-    Args:
-        cfg: the config of a Runner or FlexibleRunner with ``launcher`` set, changed in place: the
-            ``model_wrapper_cfg`` (with a DDPStrategy, its ``model_wrapper``) gets
-            ``device_ids=None``.
-
-    Raises:
-        ValueError: ``cfg.launcher`` is none of 'none', 'pytorch', 'slurm', 'mpi'.
-        KeyError: a variable that the launcher should have set is missing from the environment.
-    """
-    launcher = cfg.get('launcher', 'none')
-    if launcher == 'none' or get_device() != 'cpu' or is_distributed():
-        return
-    if launcher not in LAUNCHER_VARIABLES:
-        raise ValueError(f'launcher={launcher!r}: must be none, {", ".join(LAUNCHER_VARIABLES)}')
-    names = LAUNCHER_VARIABLES[launcher]
-    for name, source in zip(LAUNCHER_VARIABLES['pytorch'], names, strict=True):
-        if source not in os.environ:
-            raise KeyError(f'{source} is not set: launcher={launcher!r}, but not started by it?')
-        os.environ[name] = os.environ[source]
-    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
-        hosts = subprocess.check_output(
-            ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']], text=True
-        )
-        os.environ['MASTER_ADDR'] = hosts.split()[0]
-    os.environ.setdefault('MASTER_PORT', '29500')
-    torch.distributed.init_process_group('gloo')
-
-    if cfg.get('strategy'):
-        wrapper = dict(cfg.strategy.get('model_wrapper') or {})
-        cfg.strategy.model_wrapper = wrapper | {'device_ids': None}
-    else:
-        # what the Runner passes by itself where it is given no model_wrapper_cfg
-        find_unused = cfg.get('find_unused_parameters', False)
-        default = dict(broadcast_buffers=False, find_unused_parameters=find_unused)
-        cfg.model_wrapper_cfg = (
-            default | (cfg.get('model_wrapper_cfg') or {}) | {'device_ids': None}
-        )

@@ -108,7 +108,7 @@ def test_missing_files_and_folders(model, videos, tmp_path):
     with pytest.raises(FileNotFoundError, match='no such file or folder: .*gone'):
         find_videos(videos / 'gone')
     (tmp_path / 'none').mkdir()
-    with pytest.raises(FileNotFoundError, match='no video in the folder'):
+    with pytest.raises(FileNotFoundError, match='holds no file ending in'):
         find_videos(tmp_path / 'none')
 
 

@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 OPTIONAL = (
-    'mmaction mmpretrain mmdet mmseg mmcv.ops decord segment_anything transformers torchvision'
+    'mmaction mmpretrain mmdet mmseg mmcv.ops decord av segment_anything transformers torchvision '
+    'matplotlib.figure sklearn'
 )
 
 

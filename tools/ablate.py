@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import bimm_mm  # noqa: F401
-from bimm_mm.engine.launch import fail
-from bimm_mm.engine.study import Report, StudyRunner, read_study
+from bimm_mm.cli.arguments import fail
+from bimm_mm.studies import Report, StudyRunner, read_study
 
 
 def parse_args() -> argparse.Namespace:

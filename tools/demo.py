@@ -15,7 +15,9 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bimm_mm.engine.probe import Accuracy, fit_linear_probe, mean_token_features
+from bimm_mm.evaluation.functional.accuracy import Accuracy
+from bimm_mm.evaluation.functional.features import mean_token_features
+from bimm_mm.evaluation.functional.linear_probe import fit_linear_probe
 from bimm_mm.visualization import draw_reconstruction, save_figure
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'bimm' / 'demo'

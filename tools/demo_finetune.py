@@ -1,6 +1,6 @@
 """Finetune the encoder that the demo pretrained, and the same encoder from scratch, on few labels.
 
-Both get the same labelled clips, the same steps and the same schedule; both are tested on the same
+Both get the same labeled clips, the same steps and the same schedule; both are tested on the same
 new clips. Needs the checkpoint that tools/demo.py writes, no data, no GPU and no mmaction2.
 
 Shape and texture gain from pretraining. Motion does not, at this size: 100 steps teach all of it
@@ -21,7 +21,7 @@ from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 
 import bimm_mm  # noqa: F401
-from bimm_mm.engine.probe import Accuracy
+from bimm_mm.evaluation.functional.accuracy import Accuracy
 
 CLASSES = dict(motion=16, shape=6, texture=4)
 WARMUP = 30  # steps
@@ -122,7 +122,7 @@ def finetune(cfg: Config, init_cfg: dict | None, seed: int) -> nn.Module:
     """Train the classifier of the config from ``init_cfg``; None is from scratch."""
     cfg = copy.deepcopy(cfg)
     cfg.model.backbone.init_cfg = init_cfg
-    cfg.train_dataloader.dataset.seed += seed  # other labelled clips
+    cfg.train_dataloader.dataset.seed += seed  # other labeled clips
     cfg.randomness = dict(seed=seed)
     kind = 'scratch' if init_cfg is None else 'pretrained'
     cfg.work_dir = str(Path(cfg.work_dir) / kind)
@@ -161,7 +161,7 @@ def main() -> None:
         '--label', choices=tuple(CLASSES), default='shape', help='default: %(default)s'
     )
     parser.add_argument(
-        '--clips', type=int, default=384, help='labelled clips; default: %(default)s'
+        '--clips', type=int, default=384, help='labeled clips; default: %(default)s'
     )
     parser.add_argument(
         '--iters', type=int, default=100, help='steps of 32 clips; default: %(default)s'
@@ -178,7 +178,7 @@ def main() -> None:
     pretrained = dict(type='Pretrained', checkpoint=str(args.checkpoint), prefix='dorsal.backbone.')
 
     print(
-        f'{args.label}: {cfg.model.num_classes} classes, {args.clips} labelled clips, '
+        f'{args.label}: {cfg.model.num_classes} classes, {args.clips} labeled clips, '
         f'{args.iters} steps, tested on {len(test.dataset)} new clips'
     )
     start = time.monotonic()

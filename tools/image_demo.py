@@ -11,9 +11,10 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from bimm_mm.cli.arguments import add_config_options
+from bimm_mm.config.check import ConfigError
+from bimm_mm.config.loading import merge_config
 from bimm_mm.datasets.verify import IMAGES
-from bimm_mm.engine.config_check import ConfigError
-from bimm_mm.engine.launch import add_config_options, merge_config
 from bimm_mm.models.checkpoints import check_fit, forget_initialisation, read_checkpoint
 
 

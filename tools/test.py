@@ -6,16 +6,10 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseTTAModel, is_model_wrapper
 
-from bimm_mm.compat import init_cpu_launcher
-from bimm_mm.engine.config_check import ConfigError, check_config
-from bimm_mm.engine.launch import (
-    LAUNCHERS,
-    add_config_options,
-    build_runner,
-    fail,
-    leave,
-    read_config,
-)
+from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.config.check import ConfigError, check_config
+from bimm_mm.config.loading import read_config
+from bimm_mm.engine.runner import LAUNCHERS, build_runner, init_cpu_launcher, leave
 from bimm_mm.models.checkpoints import check_fit, forget_initialisation, read_checkpoint
 
 NEEDED = ('test_dataloader', 'test_cfg', 'test_evaluator')

@@ -15,7 +15,7 @@ from types import FrameType
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
-# as in bimm_mm.engine.stop, which takes longer to import than all that is done here
+# as in bimm_mm.engine.hooks.stop_on_signal_hook, which takes longer to import than all of this
 EXIT_STOPPED = 75
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 

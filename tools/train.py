@@ -6,20 +6,13 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from bimm_mm.compat import init_cpu_launcher
-from bimm_mm.engine.broken_samples import TooManyBrokenSamples
-from bimm_mm.engine.config_check import ConfigError, check_config
-from bimm_mm.engine.launch import (
-    LAUNCHERS,
-    add_config_options,
-    build_runner,
-    check_strategy,
-    fail,
-    leave,
-    read_config,
-)
-from bimm_mm.engine.stop import EXIT_STOPPED
-from bimm_mm.files import DISK_ERRORS, WriteError, check_writable, explain
+from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.config.check import ConfigError, check_config
+from bimm_mm.config.loading import read_config
+from bimm_mm.engine.hooks.broken_samples_hook import TooManyBrokenSamples
+from bimm_mm.engine.hooks.stop_on_signal_hook import EXIT_STOPPED
+from bimm_mm.engine.runner import LAUNCHERS, build_runner, check_strategy, init_cpu_launcher, leave
+from bimm_mm.utils.files import DISK_ERRORS, WriteError, check_writable, explain
 
 
 def parse_args() -> argparse.Namespace:

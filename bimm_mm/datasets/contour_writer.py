@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import explain, write_text
+from ..utils.files import explain, write_text
 from .contour_cache import (
     END,
     FORMAT,

@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
-from .verify import VIDEOS
+from ..utils.media import VIDEOS, list_media
 
 
 @DATASETS.register_module()
@@ -51,9 +51,10 @@ class DecodedClipsDataset(Dataset):
         if short_side < size:
             raise ValueError(f'short_side={short_side} must be at least size={size}')
         folder = Path(data_root)
-        paths = sorted(p for p in folder.glob('*') if p.suffix.lower() in VIDEOS)
-        if not paths:
-            raise FileNotFoundError(f'data_root={data_root!r} is no folder with videos')
+        try:
+            paths = [folder / name for name in list_media(folder, VIDEOS)]
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f'data_root: {error}') from error
         self.length, self.size = length, size
         self.steps = np.arange(num_frames) * frame_interval
         self.videos: Sequence[np.ndarray] = [_decode(p, short_side, max_frames) for p in paths]

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 import torch
 from mmaction.datasets import RepeatAugDataset, VideoDataset
-from mmengine.evaluator import BaseMetric
 from mmengine.fileio import exists, list_from_file
-from mmengine.registry import DATASETS, METRICS
+from mmengine.registry import DATASETS
 
 from .decoding import ReplaceBrokenVideos
 
@@ -119,20 +118,3 @@ class VideoRegressionDataset(ReplaceBrokenVideos, VideoDataset):
             filename = os.path.join(self.data_prefix['video'] or '', name)
             data.append(dict(filename=filename, label=label))
         return data
-
-
-@METRICS.register_module()
-class MeanAbsoluteError(BaseMetric):
-    """Mean absolute difference of ``pred_score`` and ``gt_label``, as ``regression/mae``."""
-
-    default_prefix = 'regression'
-
-    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep the differences of a batch."""
-        for sample in data_samples:
-            error = (sample['pred_score'].cpu() - sample['gt_label'].cpu()).abs()
-            self.results.append(error.mean().item())
-
-    def compute_metrics(self, results: list[float]) -> dict[str, float]:
-        """Average over all samples."""
-        return dict(mae=sum(results) / len(results))

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import cv2
 
-VIDEOS = ('.mp4', '.webm', '.mkv', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.flv', '.3gp')
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
+from ..utils.media import IMAGES, list_media
 
 
 def problem_of(path: str | os.PathLike, quick: bool = False) -> str | None:
@@ -98,15 +97,7 @@ def list_files(folder: str | os.PathLike) -> list[tuple[str, str]]:
     Raises:
         FileNotFoundError: there is no such folder, or no such file in it.
     """
-    folder = Path(folder)
-    found = sorted(
-        str(path.relative_to(folder))
-        for path in folder.rglob('*')
-        if path.suffix.lower() in VIDEOS + IMAGES and not path.name.startswith('.')
-    )
-    if not found:
-        raise FileNotFoundError(f'no videos or images in the folder {folder}')
-    return [(name, name) for name in found]
+    return [(name, name) for name in list_media(folder)]
 
 
 def report_of(names: Sequence[str], problems: Sequence[str | None]) -> str:

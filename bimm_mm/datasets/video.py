@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 
 from mmaction.datasets import VideoDataset
-from mmengine.fileio import exists, isdir, join_path, list_dir_or_file
+from mmengine.fileio import exists, isdir, join_path
 from mmengine.registry import DATASETS
 
+from ..utils.media import VIDEOS, list_media
 from . import av_video  # noqa: F401  registers AvInit
 from .contours import add_contours
 from .decoding import ReplaceBrokenVideos
 from .repeats import repeat_clips
-from .verify import VIDEOS
 
 
 @DATASETS.register_module()
@@ -112,11 +112,10 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
                     'empty to take all videos of the folder'
                 )
             return super().load_data_list()
-        names = list_dir_or_file(folder, list_dir=False, recursive=True)
-        names = sorted(name for name in names if name.lower().endswith(self.extensions))
-        if not names:
+        try:
+            names = list_media(folder, self.extensions)
+        except FileNotFoundError as error:
             raise FileNotFoundError(
-                f'the folder {folder!r} (data_root) holds no file ending in '
-                f'{", ".join(self.extensions)}; other endings can be given as extensions'
-            )
+                f'data_root: {error}; other endings can be given as extensions'
+            ) from error
         return [dict(filename=join_path(folder, name), label=-1) for name in names]

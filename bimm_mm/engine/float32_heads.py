@@ -1,36 +1,3 @@
-"""Detection under mixed precision: encoder and convolutions in it, boxes in float32."""
+"""The import path that detection configs name; see :mod:`.hooks.float32_heads_hook`."""
 
-import torch
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-from mmengine.runner import Runner
-from torch import nn
-
-
-@HOOKS.register_module()
-class Float32HeadsHook(Hook):
-    """Turn what the heads of an mmdet detector predict into float32.
-
-    mmdet makes anchors and boxes in the precision of the predictions. For bfloat16, mmcv's NMS has
-    no kernel, and between 512 and 1024 pixels it only knows every fourth; float16 knows every half
-    one. With float32 predictions, boxes, assignment, NMS and losses are float32, while the layers
-    of the heads still compute in mixed precision. Without it, nothing changes. Our choice.
-
-    In a config, next to ``custom_imports = dict(imports=['bimm_mm.engine.float32_heads'])``::
-
-        custom_hooks = [dict(type='Float32HeadsHook')]
-    """
-
-    def before_run(self, runner: Runner) -> None:
-        """Look for the heads: what has a ``loss_by_feat`` (dense) or ``loss_and_target`` (RoI)."""
-        for module in runner.model.modules():
-            if hasattr(module, 'loss_by_feat') or hasattr(module, 'loss_and_target'):
-                module.register_forward_hook(_to_float32)
-
-
-def _to_float32(module: nn.Module, inputs: tuple, output: object) -> object:
-    if isinstance(output, torch.Tensor):
-        return output.float() if output.is_floating_point() else output
-    if isinstance(output, tuple | list):
-        return type(output)(_to_float32(module, inputs, value) for value in output)
-    return output
+from .hooks.float32_heads_hook import *  # noqa: F403

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..files import write_whole
+from ..utils.files import write_whole
 from ..version import __version__
 
 BRANCHES = ('dorsal', 'ventral')

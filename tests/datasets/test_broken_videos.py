@@ -155,7 +155,7 @@ def decoders():
     return found
 
 
-def test_labelled_videos_are_replaced_too(folder):
+def test_labeled_videos_are_replaced_too(folder):
     lines = 'good.avi 1\ntext.avi 0\n'
     (folder / 'list.txt').write_text(lines)
     args = dict(data_root=str(folder), ann_file='list.txt', data_prefix=dict(video=''))

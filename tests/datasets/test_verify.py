@@ -78,7 +78,7 @@ def test_lists(folder):
     with pytest.raises(ValueError, match='list.txt is empty'):
         read_annotations(folder / 'list.txt')
     (folder / 'none').mkdir()
-    with pytest.raises(FileNotFoundError, match='no videos or images'):
+    with pytest.raises(FileNotFoundError, match='holds no file ending in'):
         list_files(folder / 'none')
     with pytest.raises(ValueError, match='workers=0'):
         list(verify([], workers=0))

@@ -130,7 +130,7 @@ def test_missing_paths_are_named(tmp_path):
         VideoFolderDataset(data_root=str(missing))
     with pytest.raises(FileNotFoundError, match=f"ann_file .* got '{tmp_path}/no.txt'"):
         VideoFolderDataset(data_root=str(tmp_path), ann_file='no.txt')
-    with pytest.raises(FileNotFoundError, match=f"'{tmp_path}.* holds no file ending in .*mp4"):
+    with pytest.raises(FileNotFoundError, match=f'{tmp_path}.* holds no file ending in .*mp4'):
         VideoFolderDataset(data_root=str(tmp_path))
     with pytest.raises(ValueError, match='data_root .* ann_file .* all are empty'):
         VideoFolderDataset()

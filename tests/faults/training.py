@@ -22,8 +22,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, HOOKS
 from mmengine.runner import Runner
 
-from bimm_mm import files
 from bimm_mm.datasets import MovingShapesDataset
+from bimm_mm.utils import files
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'bimm' / 'demo' / 'joint_shapes.py'
 SAMPLES, BATCH = 40, 4

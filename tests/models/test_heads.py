@@ -7,7 +7,7 @@ from mmaction.structures import ActionDataSample  # noqa: E402
 from bimm_mm.models.heads import AttentiveHead, BimmClsHead, RegressionHead  # noqa: E402
 
 
-def labelled(*labels):
+def labeled(*labels):
     return [ActionDataSample().set_gt_label(label) for label in labels]
 
 
@@ -29,7 +29,7 @@ def test_label_smoothing_of_mixed_labels():
     head = BimmClsHead(2, 4, label_smooth_eps=0.1)
     scores = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
     mixed = [torch.tensor([0.7, 0.3]), torch.tensor([0.0, 1.0])]
-    loss = head.loss_by_feat(scores, labelled(*mixed))['loss_cls']
+    loss = head.loss_by_feat(scores, labeled(*mixed))['loss_cls']
     smooth = 0.9 * torch.stack(mixed) + 0.05
     torch.testing.assert_close(loss, -(smooth * scores.log_softmax(1)).sum(1).mean())
 
@@ -37,7 +37,7 @@ def test_label_smoothing_of_mixed_labels():
 def test_probabilities_are_averaged_over_the_views():
     head = BimmClsHead(3, 8, average_clips='prob')
     x = torch.randn(2 * 6, 8)
-    samples = head.predict((x,), labelled(0, 1))
+    samples = head.predict((x,), labeled(0, 1))
     wanted = head((x,)).softmax(1).view(2, 6, 3).mean(1)
     torch.testing.assert_close(torch.stack([s.pred_score for s in samples]), wanted)
 
@@ -76,17 +76,17 @@ def test_attentive_head_is_that_of_torch():
 def test_regression_averages_views_and_has_the_smooth_l1_loss():
     head = RegressionHead(2, 8)
     x = torch.randn(2 * 3, 8)
-    samples = head.predict((x,), labelled(torch.zeros(2), torch.ones(2)))
+    samples = head.predict((x,), labeled(torch.zeros(2), torch.ones(2)))
     wanted = head((x,)).view(2, 3, 2).mean(1)
     torch.testing.assert_close(torch.stack([s.pred_score for s in samples]), wanted)
-    loss = head.loss_by_feat(torch.tensor([[2.0, 0.0]]), labelled(torch.zeros(2)))['loss_reg']
+    loss = head.loss_by_feat(torch.tensor([[2.0, 0.0]]), labeled(torch.zeros(2)))['loss_reg']
     assert loss == pytest.approx((2 - 0.5) / 2)
 
 
 def test_labels_of_another_length_are_an_error():
     head = RegressionHead(2, 8)
     with pytest.raises(ValueError, match='num_outputs=2, but the labels have 1'):
-        head.loss((torch.randn(2, 8),), labelled(torch.zeros(1), torch.zeros(1)))
+        head.loss((torch.randn(2, 8),), labeled(torch.zeros(1), torch.zeros(1)))
 
 
 @pytest.mark.parametrize(
@@ -119,5 +119,5 @@ def test_heads_train_under_autocast(head, feature, labels):
     """mmaction2 counts hits in numpy, which has no bfloat16."""
     head.init_weights()
     with torch.autocast('cpu', torch.bfloat16):
-        losses = head.loss((torch.randn(feature),), labelled(*labels))
+        losses = head.loss((torch.randn(feature),), labeled(*labels))
     assert all(value.dtype in (torch.float32, torch.float64) for value in losses.values())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import ConfigDict
 
-from bimm_mm.engine.flops import Views, test_views
+from bimm_mm.evaluation.analysis.flops import Views, test_views
 
 REPO = Path(__file__).parents[2]
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from bimm_mm.engine.knn import encode, knn_accuracy
+from bimm_mm.evaluation.functional.features import encode_labeled
+from bimm_mm.evaluation.functional.knn import knn_accuracy
 from bimm_mm.models import BimmViT, ClipDataPreprocessor
 from bimm_mm.models.checkpoints import load_encoder
 
@@ -65,13 +66,13 @@ def test_views_of_a_sample_are_averaged():
     clips = torch.randint(256, (2, 3, 3, 2, 8, 8), dtype=torch.uint8)  # 2 samples of 3 views
     batch = dict(inputs=list(clips), data_samples=[BaseDataElement(gt_label=i) for i in (4, 7)])
     preprocessor = ClipDataPreprocessor()
-    features, labels = encode(encoder, preprocessor, [batch], 'gt_label')
+    features, labels = encode_labeled(encoder, preprocessor, [batch], 'gt_label')
     with torch.no_grad():
         wanted = encoder(preprocessor(dict(inputs=clips))['inputs'])[0].view(2, 3, 12).mean(1)
     torch.testing.assert_close(features, wanted, rtol=1e-5, atol=1e-5)
     assert labels.tolist() == [4, 7]
     with pytest.raises(ValueError, match="label='motion' is not in a sample, it has .*gt_label"):
-        encode(encoder, preprocessor, [batch], 'motion')
+        encode_labeled(encoder, preprocessor, [batch], 'motion')
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
 from bimm_mm import compat
-from bimm_mm.engine import launch, stop
-from bimm_mm.engine.stop import EXIT_STOPPED
+from bimm_mm.engine import runner as runner_module
+from bimm_mm.engine.hooks import stop_on_signal_hook
+from bimm_mm.engine.hooks.stop_on_signal_hook import EXIT_STOPPED
 
 REPO = Path(__file__).parents[2]
 
@@ -239,7 +240,7 @@ def test_the_launcher_knows_the_exit_code():
     spec = spec_from_file_location('bimm_torchrun', REPO / 'tools/torchrun.py')
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (module.EXIT_STOPPED, module.SIGNALS) == (EXIT_STOPPED, stop.SIGNALS)
+    assert (module.EXIT_STOPPED, module.SIGNALS) == (EXIT_STOPPED, stop_on_signal_hook.SIGNALS)
 
 
 def test_a_strategy_is_run_by_the_flexible_runner(toy):
@@ -286,7 +287,7 @@ def test_mistakes_end_the_run_before_anything_is_built(
     monkeypatch.chdir(toy)
     monkeypatch.syspath_prepend(toy)
     monkeypatch.setattr(tool, 'get_device', lambda: 'cpu')
-    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(runner_module, 'get_device', lambda: 'cpu')
     monkeypatch.setattr(sys, 'argv', ['train.py', *arguments])
     with pytest.raises(SystemExit) as stop:
         tool.main()

@@ -39,7 +39,7 @@ from torch.utils.flop_counter import (
 )
 
 import bimm_mm
-from bimm_mm.engine.compile import compile_modules
+from bimm_mm.engine.hooks.compile_hook import compile_modules
 from bimm_mm.models import TubeMasking
 
 CONFIGS = Path(__file__).parents[2] / 'configs/bimm'

@@ -22,8 +22,9 @@ import torch
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
 
-from bimm_mm.engine.config_check import ConfigError
-from bimm_mm.engine.launch import add_config_options, fail, merge_config
+from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.config.check import ConfigError
+from bimm_mm.config.loading import merge_config
 
 CONFIG = 'configs/bimm/joint_k400_vitb_edge.py'
 

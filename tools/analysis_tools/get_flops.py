@@ -11,9 +11,10 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from bimm_mm.engine.config_check import ConfigError
-from bimm_mm.engine.flops import count_multiply_adds, encoder_of, test_views
-from bimm_mm.engine.launch import add_config_options, merge_config
+from bimm_mm.cli.arguments import add_config_options
+from bimm_mm.config.check import ConfigError
+from bimm_mm.config.loading import merge_config
+from bimm_mm.evaluation.analysis.flops import count_multiply_adds, encoder_of, test_views
 
 
 def main() -> None:

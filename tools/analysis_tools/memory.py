@@ -24,9 +24,10 @@ from mmengine.registry import MODELS
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from bimm_mm.engine.config_check import ConfigError
-from bimm_mm.engine.fsdp import wrap_unshared_blocks
-from bimm_mm.engine.launch import add_config_options, fail, merge_config
+from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.config.check import ConfigError
+from bimm_mm.config.loading import merge_config
+from bimm_mm.engine.strategies.fsdp import wrap_unshared_blocks
 
 GB = 1e9
 # Kept free on a GPU for the CUDA context, workspaces and fragmentation: a guess, not measured.

@@ -10,7 +10,7 @@ run that was resumed.
 import argparse
 from pathlib import Path
 
-from bimm_mm.engine.launch import fail
+from bimm_mm.cli.arguments import fail
 from bimm_mm.visualization import save_figure
 from bimm_mm.visualization.curves import draw_curves, read_run
 

@@ -3,7 +3,7 @@
     python tools/analysis_tools/probe_pathway.py configs/bimm/demo/joint_shapes.py CHECKPOINT
 
 Draws a chart over depth for each label, and writes its figures as JSON. On generated shapes the
-labels are motion, shape and texture. For another labelled data set, give the pretraining config
+labels are motion, shape and texture. For another labeled data set, give the pretraining config
 ``probe_train`` and ``probe_test``, loaders as in configs/bimm/demo/joint_shapes.py, and say
 ``--labels gt_label``. The ventral encoder sees the middle frame of a clip, and so cannot know how
 anything moves: there, motion is a check of the probe. The dashed lines are a random encoder.
@@ -23,11 +23,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import bimm_mm  # noqa: F401
-from bimm_mm.engine.attention import attention_distance
-from bimm_mm.engine.config_check import ConfigError
-from bimm_mm.engine.knn import knn_accuracy
-from bimm_mm.engine.launch import add_config_options, fail, merge_config
-from bimm_mm.engine.probe import block_features, fit_linear_probe, labelled_loaders
+from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.config.check import ConfigError
+from bimm_mm.config.loading import merge_config
+from bimm_mm.evaluation.analysis.attention_distance import attention_distance
+from bimm_mm.evaluation.functional.features import block_features, labeled_loaders
+from bimm_mm.evaluation.functional.knn import knn_accuracy
+from bimm_mm.evaluation.functional.linear_probe import fit_linear_probe
 from bimm_mm.models.checkpoints import load_encoder
 from bimm_mm.visualization import save_figure
 
@@ -141,7 +143,7 @@ def main() -> None:
         missing = [name for name in branches if name not in cfg.model]
         if missing or not branches:
             raise ConfigError(f'the model of {cfg.filename} has no branch {" or ".join(missing)}')
-        loaders = labelled_loaders(cfg)
+        loaders = labeled_loaders(cfg)
         default = dict(type='ClipDataPreprocessor')
         preprocessor = MODELS.build(cfg.model.get('data_preprocessor') or default).to(get_device())
         results = {}

@@ -19,9 +19,10 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
 import bimm_mm  # noqa: F401
-from bimm_mm.engine.config_check import ConfigError
-from bimm_mm.engine.launch import add_config_options, fail, merge_config
-from bimm_mm.engine.stage_gradients import compare_gradients, stage_gradients
+from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.config.check import ConfigError
+from bimm_mm.config.loading import merge_config
+from bimm_mm.evaluation.analysis.stage_gradients import compare_gradients, stage_gradients
 from bimm_mm.models.checkpoints import check_fit, forget_initialisation, read_checkpoint
 from bimm_mm.models.pretrainers.pretrainers import MaskedPretrainer
 from bimm_mm.visualization import save_figure

@@ -16,10 +16,11 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 import bimm_mm  # noqa: F401
-from bimm_mm.engine.config_check import ConfigError
-from bimm_mm.engine.knn import encode, knn_accuracy
-from bimm_mm.engine.launch import add_config_options, fail, read_config
-from bimm_mm.engine.probe import labelled_loaders
+from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.config.check import ConfigError
+from bimm_mm.config.loading import read_config
+from bimm_mm.evaluation.functional.features import encode_labeled, labeled_loaders
+from bimm_mm.evaluation.functional.knn import knn_accuracy
 from bimm_mm.models.checkpoints import load_encoder
 
 
@@ -87,7 +88,8 @@ def main() -> None:
         device = get_device()
         encoder, preprocessor = encoder.to(device), preprocessor.to(device)
         train, test = (
-            encode(encoder, preprocessor, loader, args.label) for loader in labelled_loaders(cfg)
+            encode_labeled(encoder, preprocessor, loader, args.label)
+            for loader in labeled_loaders(cfg)
         )
         score = knn_accuracy(train, test, args.k, args.temperature)
     except (ValueError, OSError) as error:  # ConfigError is a ValueError

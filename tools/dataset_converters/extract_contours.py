@@ -28,8 +28,8 @@ from bimm_mm.datasets.contour_cache import (
     image_file_name,
 )
 from bimm_mm.datasets.contour_writer import ContourWriter, no_space, write_manifest
-from bimm_mm.datasets.verify import VIDEOS
 from bimm_mm.models.targets.sam import file_checksum, load_sam, make_generator, segment_contours
+from bimm_mm.utils.media import VIDEOS
 
 EXTENSIONS = dict(
     videos=VIDEOS,

@@ -21,10 +21,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmengine.fileio import list_dir_or_file
-
 from bimm_mm.datasets import verify
-from bimm_mm.files import UNFINISHED, WriteError, check_writable, explain, finish, write_text
+from bimm_mm.utils.files import UNFINISHED, WriteError, check_writable, explain, finish, write_text
+from bimm_mm.utils.media import VIDEOS, list_media
 
 SCRIPT = Path(verify.__file__).with_name('reencode.py')
 SETTINGS = 'resize_videos.json'
@@ -157,10 +156,7 @@ def prepare(args: argparse.Namespace) -> list[str]:
         raise ValueError(f'folder={str(args.folder)!r} is no folder')
     if args.output.resolve().is_relative_to(args.folder.resolve()):
         raise ValueError(f'output={str(args.output)!r} must not lie in the folder of the videos')
-    names = list_dir_or_file(str(args.folder), list_dir=False, recursive=True)
-    names = sorted(name for name in names if name.lower().endswith(verify.VIDEOS))
-    if not names:
-        raise ValueError(f'{str(args.folder)!r} holds no file ending in {", ".join(verify.VIDEOS)}')
+    names = list_media(args.folder, VIDEOS)
     check_writable(args.output)
     settings = settings_of(args)
     path = args.output / SETTINGS

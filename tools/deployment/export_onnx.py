@@ -19,7 +19,8 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from bimm_mm.apis import VideoModel
-from bimm_mm.engine.launch import add_config_options, fail, merge_config
+from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.config.loading import merge_config
 
 BATCHES = (2, 1, 3)  # of random clips that are compared; the first is traced
 

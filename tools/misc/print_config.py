@@ -3,8 +3,9 @@
 import argparse
 import sys
 
-from bimm_mm.engine.config_check import ConfigError
-from bimm_mm.engine.launch import add_config_options, merge_config
+from bimm_mm.cli.arguments import add_config_options
+from bimm_mm.config.check import ConfigError
+from bimm_mm.config.loading import merge_config
 
 
 def main() -> None:

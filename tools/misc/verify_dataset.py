@@ -12,7 +12,7 @@ from pathlib import Path
 from mmengine.utils import ProgressBar
 
 from bimm_mm.datasets.verify import list_files, read_annotations, report_of, verify
-from bimm_mm.files import write_text
+from bimm_mm.utils.files import write_text
 
 
 def main() -> None:

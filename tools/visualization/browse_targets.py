@@ -19,8 +19,9 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import set_random_seed
 
-from bimm_mm.engine.config_check import ConfigError, check_config
-from bimm_mm.engine.launch import add_config_options, merge_config
+from bimm_mm.cli.arguments import add_config_options
+from bimm_mm.config.check import ConfigError, check_config
+from bimm_mm.config.loading import merge_config
 from bimm_mm.models import ContourTarget
 from bimm_mm.models.pretrainers.pretrainers import MaskedPretrainer
 from bimm_mm.visualization.views import denormalise, view_of

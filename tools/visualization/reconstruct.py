@@ -20,12 +20,13 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 import bimm_mm  # noqa: F401
-from bimm_mm.datasets.verify import VIDEOS
-from bimm_mm.engine.config_check import ConfigError
-from bimm_mm.engine.launch import add_config_options, fail, merge_config
+from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.config.check import ConfigError
+from bimm_mm.config.loading import merge_config
 from bimm_mm.models import ContourTarget, EdgeContourTarget
 from bimm_mm.models.checkpoints import check_fit, forget_initialisation, read_checkpoint
 from bimm_mm.models.pretrainers.pretrainers import MaskedPretrainer
+from bimm_mm.utils.media import VIDEOS
 from bimm_mm.visualization import (
     animate_reconstruction,
     draw_reconstruction,

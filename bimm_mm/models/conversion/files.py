@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ...files import check_writable, write_text, write_whole
+from ...utils.files import check_writable, write_text, write_whole
 from ...version import __version__
 from ..checkpoints import read_branch, read_checkpoint, save_whole
 from .exporting import Exported, describe, to_huggingface, to_timm

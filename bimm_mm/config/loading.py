@@ -1,0 +1,68 @@
+"""From the path of a config file to a Config with overrides merged into it."""
+
+import difflib
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+
+from .arguments import did_you_mean
+from .check import ConfigError, check_options
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
+
+def find_config(path: str | os.PathLike, folder: str | os.PathLike = 'configs') -> Path:
+    """The config file at ``path``.
+
+    Raises:
+        ConfigError: there is no such file; the message names the files in ``folder`` most like it.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    configs = {str(file): file.stem for file in sorted(Path(folder).rglob('*.py'))}
+    near = difflib.get_close_matches(path.stem, set(configs.values()), n=3)
+    raise ConfigError(
+        f'no config file {path}' + did_you_mean([f for f, s in configs.items() if s in near])
+    )
+
+
+def merge_config(config: str, options: dict) -> Config:
+    """A config file with overrides, ``{'train_dataloader.batch_size': 4, ...}``, merged into it.
+
+    Raises:
+        ConfigError: there is no such file, it imports a package that is not installed, or an
+            override reaches nothing.
+    """
+    path = find_config(config, CONFIGS)
+    try:
+        cfg = Config.fromfile(path)
+    except ImportError as error:
+        cause = error
+        while cause.__context__ is not None:  # mmengine's own two hide what is missing
+            cause = cause.__context__
+        raise ConfigError(f'{config}: custom_imports cannot be imported: {cause}') from error
+    check_options(cfg, options)
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def read_config(config: str, options: dict, launcher: str, work_dir: str | None) -> Config:
+    """A config file with what every run is told merged into it.
+
+    Args:
+        config: path of the file.
+        options: overrides, as of :func:`merge_config`.
+        launcher: one of ``LAUNCHERS``.
+        work_dir: for logs and checkpoints; None for the config's, else ``work_dirs/<its name>``.
+
+    Raises:
+        ConfigError: there is no such file, or an override reaches nothing.
+    """
+    cfg = merge_config(config, options)
+    cfg.launcher = launcher
+    default = str(Path('work_dirs') / Path(cfg.filename).stem)
+    cfg.work_dir = work_dir or cfg.get('work_dir') or default
+    cfg.env_cfg = cfg.get('env_cfg') or dict(dist_cfg=dict(backend='nccl'))
+    return cfg

@@ -1,0 +1,105 @@
+"""Files and folders that a config names and that do not exist."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..datasets.contour_cache import MANIFEST, missing_cache
+from .arguments import Path_, show
+
+CHECKPOINT_KEYS = ('load_from', 'init_from', 'init_dorsal_from', 'checkpoint')
+
+
+def missing_paths(node: dict) -> list[str]:
+    """One line for each local file or folder named below ``node`` that does not exist."""
+    problems = []
+    for path, part in walk_dicts(node):
+        for key in CHECKPOINT_KEYS:
+            if _is_missing(part.get(key)):
+                problems.append(_no_such('file', (*path, key), part[key], part[key]))
+        in_evaluator = bool(path) and str(path[0]).endswith('_evaluator')
+        if in_evaluator and _is_local(part) and _is_missing(part.get('ann_file')):
+            ann_file = part['ann_file']
+            problems.append(_no_such('file', (*path, 'ann_file'), ann_file, ann_file))
+        if not any('dataloader' in str(key) for key in path) or not _is_local(part):
+            continue
+        root = part.get('data_root') or ''
+        if _is_missing(root):
+            problems.append(_no_such('folder', (*path, 'data_root'), root, root))
+            continue
+        if _is_missing(part.get('ann_file'), root):
+            full = os.path.join(root, part['ann_file'])
+            problems.append(_no_such('file', (*path, 'ann_file'), part['ann_file'], full))
+        for key in ('exclude_file', 'label_file', 'proposal_file'):  # AVA's, without the root
+            if _is_missing(part.get(key)):
+                problems.append(_no_such('file', (*path, key), part[key], part[key]))
+        prefix = part.get('data_prefix') or {}
+        for key, value in (prefix if isinstance(prefix, dict) else {None: prefix}).items():
+            if _is_missing(value, root):
+                where = (*path, 'data_prefix') if key is None else (*path, 'data_prefix', key)
+                problems.append(_no_such('folder', where, value, os.path.join(root, value)))
+    return problems
+
+
+def missing_contours(dicts: Iterable[tuple[Path_, dict]], filename: str | None) -> Iterator[str]:
+    """One text for each cache of contours that does not exist.
+
+    Args:
+        dicts: the dicts of a config, with the keys that lead to each.
+        filename: the config file.
+    """
+    dicts = list(dicts)
+    for path, part in dicts:
+        cache = part.get('contour_cache')
+        if not isinstance(cache, str) or os.path.isfile(os.path.join(cache, MANIFEST)):
+            continue
+        prefix = part.get('data_prefix') or ''
+        prefix = next(iter(prefix.values()), '') if isinstance(prefix, dict) else prefix
+        kind = 'images' if 'Image' in part.get('type', '') else 'videos'
+        root = part.get('data_root') or ''
+        folder = os.path.join(root, prefix).rstrip('/')
+        ann_file = part.get('ann_file') and os.path.join(root, part['ann_file'])
+        where = '.'.join(map(str, (*path, 'contour_cache')))
+        text = missing_cache(cache, kind, folder, ann_file or '')
+        yield f'{where}={cache!r}: {text}\n  {_without(filename)}'
+
+
+def _without(filename: str | None) -> str:
+    """How to train without a cache."""
+    edge = Path(filename or '').with_suffix('')
+    edge = edge.with_name(f'{edge.name}_edge.py') if filename else edge
+    if edge.is_file():
+        return f'or train with edges found online, which need no contours: {edge}'
+    return (
+        'or train with edges found online: type EdgeContourTarget in place of '
+        'CachedContourTarget, and contour_cache=None, as the configs that end in _edge have it'
+    )
+
+
+def _is_local(part: dict) -> bool:
+    return (part.get('backend_args') or {}).get('backend', 'local') == 'local'
+
+
+def _is_missing(value: object, root: str = '') -> bool:
+    if not isinstance(value, str) or not value or '://' in value:
+        return False
+    return '://' not in root and not os.path.exists(os.path.join(root, value))
+
+
+def _no_such(what: str, path: Path_, value: str, full: str) -> str:
+    return f'{show(path, value)}: no such {what} {os.path.abspath(full)}'
+
+
+def walk_dicts(node: object, path: Path_ = ()) -> Iterator[tuple[Path_, dict]]:
+    """Every dict below ``node``, with the keys that lead to it."""
+    if isinstance(node, dict):
+        yield path, node
+    for key, value in items(node):
+        yield from walk_dicts(value, (*path, key))
+
+
+def items(node: object) -> Iterable[tuple[str | int, object]]:
+    """Keys and values of a dict, or indices and elements of a list; else nothing."""
+    if isinstance(node, dict):
+        return node.items()
+    return enumerate(node) if isinstance(node, list | tuple) else ()

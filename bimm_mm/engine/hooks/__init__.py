@@ -1,0 +1,25 @@
+"""Hooks: what mmengine's runner calls while it trains, one file each."""
+
+from .broken_samples_hook import BrokenSamplesHook
+from .checkpoint_contents_hook import CheckpointContentsHook
+from .checkpoint_hook import WholeCheckpointHook
+from .compile_hook import CompileHook
+from .exact_resume_hook import ExactResumeHook
+from .explained_variance_hook import ExplainedVarianceHook
+from .finite_loss_hook import FiniteLossHook
+from .gradient_norm_hook import GradientNormHook
+from .reconstruction_hook import ReconstructionHook
+from .stop_on_signal_hook import StopOnSignalHook
+
+__all__ = [
+    'BrokenSamplesHook',
+    'CheckpointContentsHook',
+    'CompileHook',
+    'ExactResumeHook',
+    'ExplainedVarianceHook',
+    'FiniteLossHook',
+    'GradientNormHook',
+    'ReconstructionHook',
+    'StopOnSignalHook',
+    'WholeCheckpointHook',
+]

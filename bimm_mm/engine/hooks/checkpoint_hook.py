@@ -1,0 +1,176 @@
+"""Checkpoints that are complete or not there."""
+
+import os
+import shutil
+from functools import wraps
+from pathlib import Path
+
+import torch
+from mmengine.dist import barrier, is_main_process, master_only
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from ...utils.files import UNFINISHED, explain, finish, remove_unfinished, write_text
+
+LAST = 'last_checkpoint'  # mmengine's file with the path of the checkpoint to resume from
+STOPPED = 'stopped_iter_{}.pth'
+
+
+@HOOKS.register_module()
+class WholeCheckpointHook(CheckpointHook):
+    """mmengine's CheckpointHook for machines that may fail at any moment.
+
+    - A checkpoint gets its name when all of it lies on the disk, and so does ``last_checkpoint``.
+    - Outdated checkpoints are removed after the new one is complete, and named in
+      ``last_checkpoint``; so for a moment there is one more than ``max_keep_ckpts``.
+    - A run that resumes from its work dir finds the newest complete checkpoint, also where it was
+      killed before ``last_checkpoint`` was written; what was left unfinished is removed.
+
+    :meth:`save_now` saves at any iteration, as ``stopped_iter_<iteration>.pth``, which is removed
+    when the next regular checkpoint is there.
+
+    Takes the arguments of mmengine's CheckpointHook; ``out_dir`` must be a local folder.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        """Have all checkpoints of the run written whole, and find the newest if it resumes."""
+        if 'save_checkpoint' not in vars(runner):  # else it has been done
+            runner.save_checkpoint = _save_whole(runner.save_checkpoint)
+        if runner._resume and runner._load_from is None:
+            if is_main_process():
+                newest = newest_checkpoint(self.out_dir_of(runner), runner.work_dir)
+                if newest is not None:
+                    write_text(Path(runner.work_dir) / LAST, str(newest))
+            barrier()
+
+    def out_dir_of(self, runner: Runner) -> Path:
+        """Where the checkpoints of a run lie."""
+        if self.out_dir in (None, runner.work_dir):
+            return Path(runner.work_dir)
+        return Path(self.out_dir) / Path(runner.work_dir).name
+
+    def before_train(self, runner: Runner) -> None:
+        """Remove what a killed run left unfinished."""
+        if is_main_process():
+            for folder in {Path(runner.work_dir), self.out_dir_of(runner)}:
+                removed = remove_unfinished(folder)
+                if removed:
+                    runner.logger.info(f'Removed unfinished files: {", ".join(removed)}')
+        super().before_train(runner)
+
+    def save_now(self, runner: Runner, iteration: int) -> str:
+        """Save the state after ``iteration`` iterations of the run, to resume from.
+
+        Args:
+            runner: with the weights and the optimizer of that moment.
+            iteration: iterations that are done.
+
+        Returns:
+            str: the path of the checkpoint.
+        """
+        loop, meta = runner.train_loop, dict(epoch=runner.epoch, iter=iteration)
+        now = loop._iter
+        loop._iter = iteration - 1  # a FlexibleRunner takes the next one, whatever meta says
+        try:
+            self._save_and_point(runner, STOPPED.format(iteration), meta, by_epoch=False)
+        finally:
+            loop._iter = now
+        return self.last_ckpt
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        outdated = []
+        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
+            if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+                outdated.append(self.filename_tmpl.format(self.keep_ckpt_ids.popleft()))
+            self.keep_ckpt_ids.append(step)
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        self._save_and_point(runner, self.filename_tmpl.format(step), meta, self.by_epoch)
+        outdated += [path.name for path in Path(self.out_dir).glob(STOPPED.format('*'))]
+        for name in outdated:
+            _remove(Path(self.out_dir) / name)
+
+    def _save_and_point(self, runner: Runner, name: str, meta: dict, by_epoch: bool) -> None:
+        self.last_ckpt = os.path.join(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=by_epoch,
+            **self.args,
+        )
+        if is_main_process():
+            write_text(Path(runner.work_dir) / LAST, self.last_ckpt)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if not self.save_best:
+            return
+        # mmengine removes the best checkpoint before it writes the new one, unless it knows none
+        single = len(self.key_indicators) == 1
+        before = {'': self.best_ckpt_path} if single else dict(self.best_ckpt_path_dict)
+        if single:
+            self.best_ckpt_path = None
+        else:
+            self.best_ckpt_path_dict = dict.fromkeys(before)
+        super()._save_best_checkpoint(runner, metrics)
+        after = {'': self.best_ckpt_path} if single else self.best_ckpt_path_dict
+        for key, old in before.items():
+            if after[key] is None:
+                after[key] = old
+            elif old is not None and old != after[key]:
+                _remove(Path(old))
+        if single:
+            self.best_ckpt_path = after['']
+
+
+def newest_checkpoint(*folders: str | os.PathLike) -> Path | None:
+    """The checkpoint in some folders that was completed last, best ones left out.
+
+    Args:
+        *folders: where to look; what cannot be read as a checkpoint is passed over.
+    """
+    found = {p for folder in folders for p in Path(folder).glob('*.pth')}
+    found = [p for p in found if not p.name.startswith(('best_', '.'))]
+    for path in sorted(found, key=lambda p: p.stat().st_mtime_ns, reverse=True):
+        if path.is_dir() or _is_whole(path):
+            return path
+    return None
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+    except Exception:  # truncated, of another kind, or of an old format: none to resume from
+        return False
+    return isinstance(checkpoint, dict) and 'meta' in checkpoint and 'message_hub' in checkpoint
+
+
+def _save_whole(save):
+    """``runner.save_checkpoint`` such that the file has its name only when it is complete."""
+
+    @wraps(save)
+    def save_whole(out_dir: str, filename: str, *args, **kwargs) -> None:
+        temporary = f'.{filename}{UNFINISHED}'
+        path = Path(out_dir) / filename
+        try:
+            save(out_dir, temporary, *args, **kwargs)
+            barrier()  # in a sharded checkpoint each process writes a part
+            if is_main_process():
+                finish(Path(out_dir) / temporary, path)
+        except OSError as error:
+            if is_main_process():
+                _remove(Path(out_dir) / temporary)
+            raise explain(error, path) from error
+
+    return save_whole
+
+
+@master_only
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

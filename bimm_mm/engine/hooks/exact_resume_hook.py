@@ -1,0 +1,183 @@
+"""A run that was killed goes on as if nothing had happened, iteration by iteration."""
+
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import broadcast, get_dist_info
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.registry import HOOKS
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch import tensor
+from torch.utils.data import DataLoader
+
+from ..seeding import ITERATION, derive_seed, number_batches, seed_everything
+
+# What of a scheduler's state is measured in iterations of the whole run.
+EXTENTS = ('begin', 'end', 'total_iters', 'T_max')
+
+
+@HOOKS.register_module()
+class ExactResumeHook(Hook):
+    """Make a resumed run the same, bit for bit, as one that was never stopped.
+
+    Weights, optimizer, schedulers, loss scale and the log's history are in mmengine's checkpoints.
+    This hook adds the rest, for runs by epochs and by iterations, on one device or many:
+
+    - every sample is drawn with a seed of its own, made of the run's seed, the process and the
+      sample's place in the sequence, so that frames and augmentations do not depend on worker
+      processes (see :mod:`bimm_mm.engine.seeding`);
+    - every iteration starts with a seed of its own, for masks, frames, drop path and mixing;
+    - data goes on at the batch where the checkpoint was written, in the middle of an epoch too;
+      what was trained on is not decoded again.
+
+    With another number of processes, batch size or data set the run goes on after as many samples
+    as were seen, schedules by epochs keep their place, and a warning says that it is not exact.
+
+    On GPUs, sums are exact only with ``randomness = dict(deterministic=True)``, which costs time;
+    without it the same samples and masks come, but losses differ in the last bits.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self) -> None:
+        self._resumed: dict = {}
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Take up the place in the data, and fit iterations and schedules to another batch."""
+        if not runner._resume:
+            return
+        meta = checkpoint['meta']
+        if 'exact_resume' not in meta:
+            print_log(
+                'The checkpoint was written without ExactResumeHook: the run goes on, but with '
+                'other masks and augmentations than it would have had.',
+                'current',
+                level=30,
+            )
+            return
+        self._resumed = saved = meta['exact_resume']
+        loader = runner.train_loop.dataloader
+        now = self._layout(loader)
+        changes = [
+            f'{key} was {saved[key]}, now {now[key]}' for key in now if saved[key] != now[key]
+        ]
+        if not changes:
+            return
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            batches = self._batches_done(loader)
+            meta['iter'] = meta['epoch'] * len(loader) + batches
+            for state in checkpoint.get('param_schedulers', []):
+                if not state.get('by_epoch', True):
+                    for key in EXTENTS:
+                        state.pop(key, None)  # as built for this run
+                    state.update(last_step=meta['iter'], _global_step=meta['iter'] + 1)
+        print_log(
+            f'Resumed with another layout ({"; ".join(changes)}): the run goes on after the same '
+            f'number of samples, at iteration {meta["iter"]}, but is no longer bit-exact with one '
+            'that was not stopped.',
+            'current',
+            level=30,
+        )
+
+    def before_train(self, runner: Runner) -> None:
+        """Number and seed the batches, from where the checkpoint stood."""
+        rank, _ = get_dist_info()
+        seed = tensor(self._resumed.get('seed', runner.seed))
+        broadcast(seed)  # with diff_rank_seed, each process has another
+        self.seed, self.rank = int(seed), rank
+        loop = runner.train_loop
+        loop.dataloader = loader = number_batches(loop.dataloader, self.seed, rank)
+        self._batches = loader.batch_sampler
+        self._batches.iteration = runner.iter
+        if hasattr(self._batches.sampler, 'seed'):
+            self._batches.sampler.seed = self.seed
+        done = self._batches_done(loader)
+        if isinstance(loop, EpochBasedTrainLoop):
+            self._batches.start = (runner.epoch, done)
+            run_iter = loop.run_iter
+
+            def run_numbered_iter(idx: int, data_batch: dict) -> None:
+                """In the epoch that is taken up, the loop would count batches from 0."""
+                skipped = done if loop.epoch == self._batches.start[0] else 0
+                run_iter(idx + skipped, data_batch)
+
+            loop.run_iter = run_numbered_iter
+        elif isinstance(loop, IterBasedTrainLoop):
+            loop.dataloader_iterator = _ContinuedBatches(loader, skipped=runner.iter, done=done)
+        self._start = (runner.iter, done)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Tell the batches which pass this is."""
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            self._batches.epoch = runner.epoch
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Seed whatever the model draws."""
+        seed_everything(derive_seed(ITERATION, self.seed, self.rank, runner.iter))
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Write down the place in the data."""
+        loop, meta = runner.train_loop, checkpoint['meta']
+        if isinstance(loop, EpochBasedTrainLoop):
+            batches = meta['iter'] - meta['epoch'] * len(loop.dataloader)
+        else:
+            first, done = self._start
+            batches = done + meta['iter'] - first
+        layout = self._layout(loop.dataloader)
+        samples = batches * layout['batch size'] * layout['processes']
+        meta['exact_resume'] = dict(layout, seed=self.seed, samples=samples)
+
+    @staticmethod
+    def _layout(loader: DataLoader) -> dict[str, int]:
+        """What must be the same for a resumed run to be exact."""
+        _, processes = get_dist_info()
+        return {
+            'processes': processes,
+            'batch size': loader.batch_sampler.batch_size,
+            'samples in the data set': len(loader.dataset),
+        }
+
+    def _batches_done(self, loader: DataLoader) -> int:
+        """Batches that the samples seen make in this run; of the epoch, in a run by epochs."""
+        layout = self._layout(loader)
+        samples = self._resumed.get('samples', 0)
+        return samples // (layout['batch size'] * layout['processes'])
+
+
+class _ContinuedBatches:
+    """Takes the place of IterBasedTrainLoop's iterator over the data.
+
+    Args:
+        loader: of numbered batches.
+        skipped: batches that the loop is about to throw away; they are not made.
+        done: batches of the sequence that were trained on.
+    """
+
+    def __init__(self, loader: DataLoader, skipped: int, done: int) -> None:
+        self.loader, self.skipped = loader, skipped
+        self.passes = 0
+        if not isinstance(loader.batch_sampler.sampler, InfiniteSampler):
+            self.passes, done = divmod(done, len(loader))
+        loader.batch_sampler.start = (self.passes, done)
+        self.iterator = None
+
+    def __next__(self) -> dict:
+        if self.skipped:
+            self.skipped -= 1
+            return {}
+        if self.iterator is None:
+            self.iterator = self._start_pass()
+        try:
+            return next(self.iterator)
+        except StopIteration:
+            self.passes += 1
+            self.iterator = self._start_pass()
+            return next(self.iterator)
+
+    def _start_pass(self):
+        batches = self.loader.batch_sampler
+        batches.epoch = self.passes
+        if hasattr(batches.sampler, 'set_epoch'):
+            batches.sampler.set_epoch(self.passes)
+        return iter(self.loader)

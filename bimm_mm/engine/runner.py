@@ -1,0 +1,109 @@
+"""From a checked config to a runner, and how a process of a distributed run ends."""
+
+import logging
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from mmengine.registry import RUNNERS
+from mmengine.runner import FlexibleRunner, Runner
+
+from ..config.check import ConfigError
+
+# Rank, world size and local rank as each launcher names them; torchrun uses torch's own names.
+LAUNCHER_VARIABLES = {
+    'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
+    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
+}
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+CPU_STRATEGIES = ('SingleDeviceStrategy', 'DDPStrategy', 'SharedBlocksFSDPStrategy')
+
+
+def check_strategy(cfg: Config) -> None:
+    """Raise ConfigError where the config's strategy cannot work as the run was started."""
+    kind = (cfg.get('strategy') or {}).get('type', 'SingleDeviceStrategy')
+    if kind != 'SingleDeviceStrategy' and cfg.launcher == 'none':
+        raise ConfigError(f'strategy.type={kind!r} needs a launcher: start it by dist_train.sh')
+    if kind not in CPU_STRATEGIES and get_device() == 'cpu':
+        hint = '; SharedBlocksFSDPStrategy does not' if kind == 'FSDPStrategy' else ''
+        raise ConfigError(f'strategy.type={kind!r} needs an accelerator; none was found{hint}')
+    if kind == 'DeepSpeedStrategy' and find_spec('deepspeed') is None:
+        raise ConfigError("strategy.type='DeepSpeedStrategy': deepspeed is not installed")
+
+
+def build_runner(cfg: Config) -> Runner | FlexibleRunner:
+    """The runner that the config names, a FlexibleRunner for a strategy, else a Runner."""
+    if cfg.get('runner_type'):
+        return RUNNERS.build(cfg)
+    return (FlexibleRunner if cfg.get('strategy') else Runner).from_cfg(cfg)
+
+
+def init_cpu_launcher(cfg: Config) -> None:
+    """Start a gloo process group and fit ``cfg`` to it, where mmengine 0.10.7 would ask for CUDA.
+
+    mmengine's launchers call ``torch.cuda.set_device``, and its Runner passes a ``device_ids`` that
+    DistributedDataParallel refuses for CPU modules. Does nothing where ``cfg.launcher`` is 'none',
+    where an accelerator is found, or where a process group runs already. Other ways to wrap a model
+    need an accelerator (torch's FSDP says so itself).
+
+    Args:
+        cfg: the config of a Runner or FlexibleRunner with ``launcher`` set, changed in place: the
+            ``model_wrapper_cfg`` (with a DDPStrategy, its ``model_wrapper``) gets
+            ``device_ids=None``.
+
+    Raises:
+        ValueError: ``cfg.launcher`` is none of 'none', 'pytorch', 'slurm', 'mpi'.
+        KeyError: a variable that the launcher should have set is missing from the environment.
+    """
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' or get_device() != 'cpu' or is_distributed():
+        return
+    if launcher not in LAUNCHER_VARIABLES:
+        raise ValueError(f'launcher={launcher!r}: must be none, {", ".join(LAUNCHER_VARIABLES)}')
+    names = LAUNCHER_VARIABLES[launcher]
+    for name, source in zip(LAUNCHER_VARIABLES['pytorch'], names, strict=True):
+        if source not in os.environ:
+            raise KeyError(f'{source} is not set: launcher={launcher!r}, but not started by it?')
+        os.environ[name] = os.environ[source]
+    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+        hosts = subprocess.check_output(
+            ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']], text=True
+        )
+        os.environ['MASTER_ADDR'] = hosts.split()[0]
+    os.environ.setdefault('MASTER_PORT', '29500')
+    torch.distributed.init_process_group('gloo')
+
+    if cfg.get('strategy'):
+        wrapper = dict(cfg.strategy.get('model_wrapper') or {})
+        cfg.strategy.model_wrapper = wrapper | {'device_ids': None}
+    else:
+        # what the Runner passes by itself where it is given no model_wrapper_cfg
+        find_unused = cfg.get('find_unused_parameters', False)
+        default = dict(broadcast_buffers=False, find_unused_parameters=find_unused)
+        cfg.model_wrapper_cfg = (
+            default | (cfg.get('model_wrapper_cfg') or {}) | {'device_ids': None}
+        )
+
+
+def leave(code: int = 0) -> None:
+    """End this process with an exit code, where it is one of several; else raise it if not 0.
+
+    To be called by all processes of a run. Those on CPUs are joined by gloo, whose threads now and
+    then abort a process that ends as others do ("terminate called without an active exception").
+    """
+    if is_distributed():
+        if torch.distributed.get_backend() == 'gloo':
+            torch.distributed.barrier()
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        torch.distributed.destroy_process_group()
+    if code:
+        raise SystemExit(code)

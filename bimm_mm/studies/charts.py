@@ -1,0 +1,75 @@
+"""The charts of a study's report."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..visualization.curves import SCALARS, Run, read_run
+from .plan import Study
+from .scores import SCORE_KINDS, scores_of
+
+
+def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
+    """A panel per label; a line per run with a point per seed, and the mean as a bar."""
+    labels = study.evaluation['labels']
+    names = [name for name, found in results.items() if found]
+    height = 1.3 + 0.54 * len(names)
+    figure = Figure(figsize=(3.0 * len(labels) + 1.8, height), dpi=110, layout='constrained')
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
+    for panel, label in zip(panels, labels, strict=True):
+        for row, name in enumerate(names):
+            for offset, (key, kind) in zip((-0.26, 0, 0.26), SCORE_KINDS.items(), strict=True):
+                values = 100 * np.array(scores_of(results[name], key, [label]))
+                if not len(values):
+                    continue
+                first = row == 0 and label == labels[0]
+                text = kind.name if first else None
+                panel.barh(row + offset, values.mean(), 0.24, color=kind.color, alpha=0.35)
+                place = np.full(len(values), row + offset)
+                panel.plot(values, place, 'o', color=kind.color, markersize=3.5, label=text)
+        panel.set(title=label, xlabel='accuracy in %', xlim=(0, 100))
+        panel.grid(axis='x', alpha=0.3)
+        panel.spines[['top', 'right']].set_visible(False)
+    panels[0].set_yticks(range(len(names)), [study.runs[name].label for name in names], fontsize=8)
+    panels[0].invert_yaxis()
+    figure.legend(loc='outside lower center', ncols=3, fontsize=8, frameon=False)
+    return figure
+
+
+def draw_explained(study: Study, results: Mapping[str, list[dict]]) -> Figure | None:
+    """A panel per target, a colour per run, a line per seed; None where nothing was logged."""
+    logs: dict[str, list[Run]] = {name: [] for name in results}
+    for name, found in results.items():
+        for result in found:
+            if result['log'] and any(Path(result['log']).glob(f'*/{SCALARS}')):
+                logs[name].append(read_run(result['log']))
+    prefix = 'explained_'
+    targets = sorted({k for runs in logs.values() for run in runs for k in run if prefix in k})
+    if not targets:
+        return None
+    columns = min(len(targets), 3)
+    rows = -(-len(targets) // columns)
+    figure = Figure(figsize=(4.0 * columns, 2.6 * rows + 0.6), dpi=90, layout='constrained')
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    labels = {}
+    for panel, target in zip(panels, targets, strict=False):
+        for color, (name, runs) in enumerate(logs.items()):
+            for run in runs:
+                if target in run:
+                    steps, values = run[target]
+                    (line,) = panel.plot(steps, 100 * values, color=f'C{color % 10}', linewidth=1)
+                    labels.setdefault(study.runs[name].label, line)
+        panel.set(title=target.removeprefix(prefix), xlabel='step of the last stage', ylabel='%')
+        panel.set_ylim(bottom=max(panel.get_ylim()[0], -10))
+        panel.grid(alpha=0.3)
+    for panel in panels[len(targets) :]:
+        panel.set_axis_off()
+    figure.legend(
+        labels.values(), labels, loc='outside lower center', ncols=3, fontsize=7, frameon=False
+    )
+    return figure

@@ -1,0 +1,210 @@
+"""What the encoder of a run is worth: linear probes, and finetuning on few labels."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import MODELS
+from mmengine.runner import Runner, set_random_seed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..config.check import ConfigError
+from ..evaluation.functional.features import block_features, labeled_loaders
+from ..evaluation.functional.linear_probe import fit_linear_probe
+from ..models.checkpoints import load_encoder, read_checkpoint
+from ..models.pretrainers import load_ventral_encoder
+from .plan import Run, Study
+from .training import TIMED, WARM_UP, clock
+
+
+class Evaluation:
+    """The data and settings that all runs of a study are evaluated with.
+
+    ``study.evaluation`` holds ``config``, a pretraining config with a dorsal branch and labeled
+    data (``probe_train``, ``probe_test``); ``labels``; ``probe_blocks``, after which the mean
+    tokens are read, counted from 1; ``probe_few``, a number of labeled samples to which probes
+    are fitted once more, as with all of them there may be nothing left to tell apart; and
+    ``finetune``, a dict with ``dataset`` (overrides of the one of ``probe_train``),
+    ``batch_size``, ``steps``, ``warmup`` and ``lr``.
+
+    Every encoder is evaluated as a video encoder, with the same code. One that was trained on
+    frames alone gets its patch embedding inflated, as the dorsal branch starts.
+
+    Args:
+        study (Study): of the runs.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.settings = study.evaluation
+        self.cfg = Config.fromfile(self.settings['config'])
+        self.labels = tuple(self.settings['labels'])
+        self.device = get_device()
+        self.preprocessor = MODELS.build(dict(type='ClipDataPreprocessor')).to(self.device)
+        self._loaders: list[DataLoader] | None = None
+        self._classes: dict[str, int] = {}
+
+    @property
+    def loaders(self) -> list[DataLoader]:
+        """Samples to fit probes on, and to test on; built once, as they are kept in memory."""
+        if self._loaders is None:
+            self._loaders = labeled_loaders(self.cfg)
+        return self._loaders
+
+    def encoder(self, run: Run, checkpoint: Path | None, seed: int) -> nn.Module:
+        """A video encoder with the weights of a run; random ones where there is no checkpoint."""
+        dorsal = self.cfg.model.dorsal.backbone
+        model = run.stages[-1].cfg.model if run.stages else self.cfg.model
+        backbone = dict(model.get('dorsal', model.get('ventral')).backbone)
+        backbone.update({key: dorsal[key] for key in ('num_frames', 'tubelet_size')})
+        set_random_seed(seed)
+        encoder = MODELS.build(dict(backbone, out_type='avg_featmap'))
+        if max(self.settings['probe_blocks']) > encoder.depth:
+            raise ConfigError(
+                f'evaluation.probe_blocks={self.settings["probe_blocks"]} must be 1 to '
+                f'{encoder.depth}, the blocks of run {run.name!r}'
+            )
+        if checkpoint is not None:
+            state = read_checkpoint(checkpoint)['state_dict']
+            if any(key.startswith('dorsal.') for key in state):
+                load_encoder(encoder, checkpoint, 'dorsal')
+            else:
+                load_ventral_encoder(encoder, str(checkpoint), state)
+        return encoder.to(self.device)
+
+    def probe(self, encoder: nn.Module) -> dict[str, dict[str, float]]:
+        """Accuracy of linear probes on frozen features, fitted to all labeled samples, or few.
+
+        Raises:
+            ConfigError: the few do not have all classes.
+        """
+        (train, y), (test, y_test) = (
+            block_features(encoder, self.preprocessor, loader, self.labels)
+            for loader in self.loaders
+        )
+        x, x_test = (
+            torch.cat([features[i] for i in self.settings['probe_blocks']], dim=1)
+            for features in (train, test)
+        )
+        few = self.settings['probe_few']
+        for label in self.labels:
+            classes = len(set(y[label].tolist()))
+            if few > len(x) or len(set(y[label][:few].tolist())) < classes:
+                raise ConfigError(
+                    f'evaluation.probe_few={few}: so many samples, the first of {len(x)}, do not '
+                    f'have all {classes} classes of {label!r}; take more, or shuffle the list'
+                )
+        return {
+            name: {
+                label: fit_linear_probe(
+                    (x[:count], y[label][:count]), (x_test, y_test[label])
+                ).value
+                for label in self.labels
+            }
+            for name, count in (('probe', len(x)), ('probe_few', few))
+        }
+
+    def finetune(self, encoder: nn.Module, steps: int, seed: int) -> dict[str, float]:
+        """Accuracy after finetuning on few labeled clips, one linear head for each label.
+
+        The heads learn at once, from the sum of their losses. ``encoder`` is changed.
+        """
+        settings = self.settings['finetune']
+        set_random_seed(seed)
+        model = nn.ModuleDict(dict(encoder=encoder, heads=self._heads(encoder.embed_dims)))
+        optimizer = torch.optim.AdamW(
+            model.parameters(), settings['lr'], betas=(0.9, 0.999), weight_decay=0.05
+        )
+        warmup = settings['warmup']
+
+        def rate(step: int) -> float:
+            rising = (step + 1) / warmup
+            falling = 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(steps - warmup, 1))
+            return min(rising, 1.0) if step < warmup else falling
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        batches = iter(self._labeled(seed))
+        model.train()
+        for _ in range(steps):
+            self._step(model, optimizer, next(batches))
+            schedule.step()
+        return self._test(model)
+
+    def time_finetuning(self) -> list[float]:
+        """Seconds of some steps of finetuning, after one that is not counted."""
+        backbone = dict(self.cfg.model.dorsal.backbone, out_type='avg_featmap')
+        encoder = MODELS.build(backbone).to(self.device)
+        model = nn.ModuleDict(dict(encoder=encoder, heads=self._heads(encoder.embed_dims)))
+        optimizer = torch.optim.AdamW(model.parameters())
+        batch = next(iter(self._labeled(0)))
+        marks = []
+        for _ in range(WARM_UP + TIMED):
+            marks.append(clock())
+            self._step(model, optimizer, batch)
+        marks.append(clock())
+        return [end - start for start, end in zip(marks, marks[1:], strict=False)][WARM_UP:]
+
+    def _heads(self, width: int) -> nn.ModuleDict:
+        heads = nn.ModuleDict({label: nn.Linear(width, n) for label, n in self.classes().items()})
+        for head in heads.values():
+            nn.init.trunc_normal_(head.weight, std=0.02)
+            nn.init.zeros_(head.bias)
+        return heads.to(self.device)
+
+    def classes(self) -> dict[str, int]:
+        """Number of classes of each label, from the samples that are tested on."""
+        if not self._classes:
+            samples = [sample for batch in self.loaders[1] for sample in batch['data_samples']]
+            self._classes = {
+                label: 1 + max(int(sample.get(label)) for sample in samples)
+                for label in self.labels
+            }
+        return self._classes
+
+    def _labeled(self, seed: int) -> DataLoader:
+        """Other labeled clips for every seed."""
+        settings = self.settings['finetune']
+        dataset = {**self.cfg.probe_train.dataset, **settings['dataset']}
+        if 'seed' in settings['dataset']:
+            dataset['seed'] = settings['dataset']['seed'] + seed
+        return Runner.build_dataloader(
+            dict(
+                batch_size=settings['batch_size'],
+                num_workers=0,
+                sampler=dict(type='InfiniteSampler', shuffle=True),
+                collate_fn=dict(type='pseudo_collate'),
+                dataset=dataset,
+            ),
+            seed=seed,
+        )
+
+    def _scores(self, model: nn.ModuleDict, batch: Mapping) -> dict[str, Tensor]:
+        feature = model['encoder'](self.preprocessor(batch)['inputs'][:, :3])[-1]
+        return {label: head(feature) for label, head in model['heads'].items()}
+
+    def _truth(self, batch: Mapping, label: str) -> Tensor:
+        classes = [int(getattr(sample, label)) for sample in batch['data_samples']]
+        return torch.tensor(classes, device=self.device)
+
+    def _step(self, model: nn.ModuleDict, optimizer: torch.optim.Optimizer, batch: Mapping) -> None:
+        scores = self._scores(model, batch)
+        loss = sum(
+            F.cross_entropy(score, self._truth(batch, label)) for label, score in scores.items()
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    @torch.no_grad()
+    def _test(self, model: nn.ModuleDict) -> dict[str, float]:
+        model.eval()
+        correct: dict[str, list[Tensor]] = {label: [] for label in self.labels}
+        for batch in self.loaders[1]:
+            for label, score in self._scores(model, batch).items():
+                correct[label].append(score.argmax(1) == self._truth(batch, label))
+        return {label: torch.cat(parts).float().mean().item() for label, parts in correct.items()}

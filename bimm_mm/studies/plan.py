@@ -1,0 +1,248 @@
+"""What a study is: runs, each of some stages, a budget, and what is compared."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+
+from ..config.check import ConfigError
+from ..config.loading import merge_config
+
+UNITS = ('seconds', 'steps')
+
+
+# what of a config decides how a training goes; hooks and logs are left aside
+DECISIVE = ('model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg')
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training that is part of a run.
+
+    Attributes:
+        config (Path): a pretraining config.
+        cfg (Config): what was in it when the study was read, with overrides.
+        steps (int, optional): iterations; None where the budget decides.
+        digest (str): a name for what is trained and how, without the number of steps.
+    """
+
+    config: Path
+    cfg: Config
+    steps: int | None
+    digest: str
+
+    @classmethod
+    def read(cls, config: Path, options: dict, steps: int | None) -> 'Stage':
+        """Read the config and merge overrides, as ``--cfg-options`` of tools/train.py.
+
+        Raises:
+            ConfigError: an override reaches nothing.
+        """
+        cfg = merge_config(str(config), options)
+        return cls(config, cfg, steps, digest([cfg.get(key) for key in DECISIVE]))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of the report: stages one after another, then probe and finetuning.
+
+    Attributes:
+        name (str): in files.
+        label (str): in the report.
+        stages (tuple[Stage, ...]): the branches of a later one start from the ventral encoder of
+            the one before (``init_dorsal_from``). None at all: a random encoder.
+        finetune_all (bool): whether the budget of the stages goes into finetuning instead.
+    """
+
+    name: str
+    label: str
+    stages: tuple[Stage, ...]
+    finetune_all: bool = False
+
+
+@dataclass(frozen=True)
+class Question:
+    """Runs that differ in one thing, and what somebody else found.
+
+    Attributes:
+        name (str): what they differ in.
+        rows (dict[str, float | None]): run and the figure reported elsewhere, the larger the
+            better.
+        source (str): of these figures.
+    """
+
+    name: str
+    rows: dict[str, float | None]
+    source: str = ''
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file, read and checked.
+
+    Attributes:
+        name (str): of the file.
+        title (str): of the report.
+        about (str): a paragraph for the report.
+        runs (dict[str, Run]): by name.
+        reference (str): the run whose budget all others get.
+        reference_steps (int): iterations of its last stage.
+        units (tuple[str, ...]): in what runs are equal: 'seconds', 'steps', or both in turn.
+        questions (tuple[Question, ...]): what is compared.
+        judge (tuple[str, ...]): labels whose mean accuracy decides an ordering.
+        evaluation (dict): see :mod:`.evaluate`.
+    """
+
+    name: str
+    title: str
+    about: str
+    runs: dict[str, Run]
+    reference: str
+    reference_steps: int
+    units: tuple[str, ...]
+    questions: tuple[Question, ...]
+    judge: tuple[str, ...]
+    evaluation: dict
+
+
+def digest(content: object) -> str:
+    """Eight characters that differ where the content, of plain types, differs."""
+    return hashlib.sha1(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def read_study(path: str | Path) -> Study:
+    """Read a study file: a Python config with the fields of :class:`Study`.
+
+    ``runs`` maps a name to ``dict(stages=[...], label=..., finetune_all=...)``, a stage is
+    ``dict(config=..., options=..., steps=...)`` with a path relative to the study file;
+    ``reference`` is ``dict(run=..., steps=...)``. :file:`configs/studies` has examples.
+
+    Raises:
+        ConfigError: there is no such file, a field is missing, or does not fit the others.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f'there is no study {path}; configs/studies has some')
+    cfg = Config.fromfile(path).to_dict()
+    needed = ('title', 'runs', 'reference', 'evaluation')
+    missing = [key for key in needed if key not in cfg]
+    if missing:
+        raise ConfigError(f'{path} lacks {", ".join(missing)}: is it a study?')
+    runs = {name: _read_run(path, name, run) for name, run in cfg['runs'].items()}
+    reference = cfg['reference']
+    if reference.get('run') not in runs or not runs[reference['run']].stages:
+        raise ConfigError(
+            f'reference.run={reference.get("run")!r} must be a run with stages, one of '
+            f'{", ".join(name for name, run in runs.items() if run.stages)}'
+        )
+    if not isinstance(reference.get('steps'), int) or reference['steps'] < 1:
+        raise ConfigError(f'reference.steps={reference.get("steps")!r} must be 1 or more')
+    units = tuple(cfg.get('units', ('seconds',)))
+    if not units or not set(units) <= set(UNITS):
+        raise ConfigError(f'units={units} must be some of {", ".join(UNITS)}')
+    questions = tuple(Question(**question) for question in cfg.get('questions', ()))
+    for question in questions:
+        unknown = sorted(set(question.rows) - set(runs))
+        if unknown:
+            raise ConfigError(f'question {question.name!r} names no run: {", ".join(unknown)}')
+    evaluation = dict(cfg['evaluation'], config=str(_find(path, cfg['evaluation']['config'])))
+    few = evaluation.get('probe_few')
+    if not isinstance(few, int) or few < 1:
+        raise ConfigError(f'evaluation.probe_few={few!r} must be a number of samples, 1 or more')
+    judge = tuple(cfg.get('judge', evaluation['labels']))
+    if not set(judge) <= set(evaluation['labels']):
+        raise ConfigError(f'judge={judge} must be some of {", ".join(evaluation["labels"])}')
+    return Study(
+        name=path.stem,
+        title=cfg['title'],
+        about=cfg.get('about', ''),
+        runs=runs,
+        reference=reference['run'],
+        reference_steps=reference['steps'],
+        units=units,
+        questions=questions,
+        judge=judge,
+        evaluation=evaluation,
+    )
+
+
+def _find(study: Path, config: str) -> Path:
+    found = (study.parent / config).resolve()
+    if not found.is_file():
+        raise ConfigError(f'{study} names a config that is not there: {config}')
+    return found
+
+
+def _read_run(study: Path, name: str, run: Mapping) -> Run:
+    unknown = set(run) - {'label', 'stages', 'finetune_all'}
+    if unknown or 'stages' not in run:
+        raise ConfigError(
+            f'run {name!r} has {", ".join(sorted(run))}; it needs stages, and may have label and '
+            'finetune_all'
+        )
+    stages = tuple(
+        Stage.read(_find(study, stage['config']), stage.get('options', {}), stage.get('steps'))
+        for stage in run['stages']
+    )
+    if any(stage.steps is None for stage in stages[:-1]):
+        raise ConfigError(f'run {name!r}: every stage but the last needs steps')
+    if stages and stages[-1].steps is not None:
+        raise ConfigError(f'run {name!r}: the steps of the last stage follow from the budget')
+    return Run(name, run.get('label', name), stages, run.get('finetune_all', False))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run gets.
+
+    Attributes:
+        steps (tuple[int, ...]): of each stage.
+        finetune_steps (int): on top.
+        seconds (float): what both cost, by the measured time per step.
+    """
+
+    steps: tuple[int, ...]
+    finetune_steps: int
+    seconds: float
+
+
+def share_out(study: Study, run: Run, unit: str, times: Mapping[str, float]) -> Budget:
+    """The steps of a run, so that it gets as much of ``unit`` as the reference.
+
+    Args:
+        study (Study): of the run.
+        run (Run): of the study.
+        unit (str): 'seconds' or 'steps', both counted over all stages.
+        times (Mapping[str, float]): seconds per step by digest of a stage, and of 'finetune'.
+
+    Raises:
+        ConfigError: the stages before the last use up all there is.
+    """
+
+    def amounts(stages: Sequence[Stage]) -> list[float]:
+        return [1.0 if unit == 'steps' else times[stage.digest] for stage in stages]
+
+    reference = study.runs[study.reference].stages
+    steps = [*(stage.steps for stage in reference[:-1]), study.reference_steps]
+    total = sum(n * amount for n, amount in zip(steps, amounts(reference), strict=True))
+    finetune = study.evaluation['finetune']['steps']
+    if run.finetune_all:
+        finetune += round(total / (1.0 if unit == 'steps' else times['finetune']))
+    given: list[int] = []
+    if run.stages:
+        given = [stage.steps for stage in run.stages[:-1]]
+        *before, last = amounts(run.stages)
+        left = total - sum(n * amount for n, amount in zip(given, before, strict=True))
+        given.append(round(left / last))
+        if given[-1] < 1:
+            raise ConfigError(
+                f'run {run.name!r}: the stages before the last use up the budget of '
+                f'{total:.0f} {unit}; raise reference.steps, or give them fewer'
+            )
+    seconds = finetune * times['finetune'] + sum(
+        n * times[stage.digest] for n, stage in zip(given, run.stages, strict=True)
+    )
+    return Budget(tuple(given), finetune, seconds)

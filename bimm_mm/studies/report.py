@@ -1,0 +1,142 @@
+"""The report of a study: Markdown and charts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..utils.files import write_text
+from .charts import draw_accuracy, draw_explained
+from .plan import Question, Study
+from .runner import StudyRunner
+from .scores import SCORE_KINDS, difference, scores_of, show, summary, verdict
+
+
+class Report:
+    """Writes ``report.md`` and its charts from the results that there are.
+
+    Args:
+        runner (StudyRunner): with the results.
+        seeds (int): how many to look for.
+        folder (Path): for the files.
+    """
+
+    def __init__(self, runner: StudyRunner, seeds: int, folder: Path) -> None:
+        self.runner = runner
+        self.study: Study = runner.study
+        self.seeds = seeds
+        self.folder = folder
+
+    def write(self) -> Path:
+        """Write all files; returns the path of the Markdown."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        parts = [f'# {self.study.title}', self.study.about.strip(), self._terms()]
+        for unit in self.study.units:
+            results = self.runner.results(unit, self.seeds)
+            if not any(results.values()):
+                continue
+            parts.append(f'## Equal {unit}')
+            parts.append(self._table(results, unit))
+            chart = self.folder / f'accuracy_{unit}.png'
+            draw_accuracy(self.study, results).savefig(chart)
+            parts.append(f'![Accuracy of each run, equal {unit}]({chart.name})')
+            if any(any(r['explained'] for r in found) for found in results.values()):
+                parts.append(self._explained(results))
+                curves = draw_explained(self.study, results)
+                if curves is not None:
+                    chart = self.folder / f'explained_{unit}.png'
+                    curves.savefig(chart)
+                    parts.append(f'![Explained variance over time, equal {unit}]({chart.name})')
+            parts += [self._answer(question, results) for question in self.study.questions]
+        path = self.folder / 'report.md'
+        write_text(path, '\n\n'.join(part for part in parts if part) + '\n')
+        return path
+
+    def _terms(self) -> str:
+        reference = self.study.runs[self.study.reference].label
+        chance = ', '.join(
+            f'{label} {100 / count:.1f}'
+            for label, count in self.runner.evaluation.classes().items()
+        )
+        kinds = '; '.join(f'*{kind}* is: {self._kind(kind)}' for kind in SCORE_KINDS)
+        return (
+            f'Accuracies in %, mean ± standard deviation over seeds. {kinds}. Chance: {chance}. '
+            f'Every run gets what {reference} gets, all its stages together, in seconds or in '
+            'steps; finetuning comes on top, the same steps for all. Seconds are measured per '
+            'step, all trainings in turn: of computing, over all threads, on a CPU. '
+            f'An ordering is judged by the mean accuracy of {" and ".join(self.study.judge)}, and '
+            'settled where the difference is larger than its spread, the root of the sum of both '
+            'variances over seeds.'
+        )
+
+    def _kind(self, kind: str) -> str:
+        settings = self.study.evaluation
+        blocks = ', '.join(map(str, settings['probe_blocks']))
+        clips = settings['finetune']['dataset'].get('length', 'the')
+        return SCORE_KINDS[kind].how.format(blocks=blocks, few=settings['probe_few'], clips=clips)
+
+    def _table(self, results: Mapping[str, list[dict]], unit: str) -> str:
+        labels = self.study.evaluation['labels']
+        kinds = [k for k in SCORE_KINDS if any(scores_of(r, k, labels) for r in results.values())]
+        head = ['run', 'steps', 'seconds', 'seeds']
+        head += [f'{kind}: {label}' for kind in kinds for label in labels]
+        lines = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
+        for name, found in results.items():
+            run = self.study.runs[name]
+            budget = self.runner.budget(run, unit)
+            steps = ' + '.join(map(str, (*budget.steps, budget.finetune_steps)))
+            cells = [run.label, steps, f'{budget.seconds:.0f}', str(len(found))]
+            for kind in kinds:
+                for label in labels:
+                    cells.append(show(scores_of(found, kind, [label])))
+            lines.append('| ' + ' | '.join(cells) + ' |')
+        return '\n'.join(lines) + '\n\nSteps and seconds include finetuning, the last figure.'
+
+    def _explained(self, results: Mapping[str, list[dict]]) -> str:
+        names = list(dict.fromkeys(n for f in results.values() for r in f for n in r['explained']))
+        lines = [
+            'Explained variance of each target at the end of pretraining, in %:',
+            '',
+            '| run | ' + ' | '.join(names) + ' |',
+            '|' + '---|' * (len(names) + 1),
+        ]
+        for name, found in results.items():
+            values = {n: [r['explained'][n] for r in found if n in r['explained']] for n in names}
+            if any(values.values()):
+                cells = [show(values[n]) for n in names]
+                lines.append(f'| {self.study.runs[name].label} | ' + ' | '.join(cells) + ' |')
+        return '\n'.join(lines)
+
+    def _answer(self, question: Question, results: Mapping[str, list[dict]]) -> str:
+        """The rows of a question in pairs, the one that was reported better first."""
+        lines = [f'### {question.name[0].upper()}{question.name[1:]}', '']
+        if question.source:
+            lines += [f'Reported: {question.source}.', '']
+        lines += [
+            '| better | than | reported |' + ''.join(f' here, {kind} | |' for kind in SCORE_KINDS),
+            '|' + '---|' * (3 + 2 * len(SCORE_KINDS)),
+        ]
+        rows = sorted(question.rows.items(), key=lambda row: -(row[1] or 0))
+        pairs = [
+            (first, second)
+            for index, first in enumerate(rows)
+            for second in rows[index + 1 :]
+            if index == 0 or None not in (first[1], second[1])
+        ]
+        settled = []
+        for (a, high), (b, low) in pairs:
+            cells = [self.study.runs[a].label, self.study.runs[b].label]
+            cells.append(f'{high - low:+.1f}' if high is not None and low is not None else '')
+            for kind in SCORE_KINDS:
+                values = [scores_of(results[name], kind, self.study.judge) for name in (a, b)]
+                if not all(values):
+                    cells += ['', '']
+                    continue
+                gap, spread = difference(*values)
+                around = '' if spread is None else f' ± {100 * spread:.1f}'
+                settled.append((kind, verdict(gap, spread)))
+                cells += [f'{100 * gap:+.1f}{around}', settled[-1][1]]
+            lines.append('| ' + ' | '.join(cells) + ' |')
+        for kind in SCORE_KINDS:
+            verdicts = [what for k, what in settled if k == kind]
+            if verdicts:
+                lines += ['', f'By *{kind}*, {summary(verdicts)}']
+        return '\n'.join(lines)

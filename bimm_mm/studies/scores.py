@@ -1,0 +1,77 @@
+"""What the results of runs say, over seeds."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+    """A way in which runs are evaluated: its name, how it is done, its colour in charts."""
+
+    name: str
+    how: str
+    color: str
+
+
+SCORE_KINDS = dict(
+    probe=Kind('linear probe', 'linear probe, mean tokens of blocks {blocks}', '#1f6fb4'),
+    probe_few=Kind(
+        'linear probe, few labels', 'the same, fitted to {few} labeled clips', '#5aa469'
+    ),
+    finetune=Kind('finetuned', 'finetuned on {clips} labeled clips', '#d9622b'),
+)
+SETTLED = ('holds', 'does not hold')
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and standard deviation over seeds; no deviation where there is one value only."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def score_of(result: Mapping, kind: str, labels: Sequence[str]) -> float | None:
+    """Mean accuracy of a result over some labels; None where it was not evaluated so."""
+    scores = result['scores'].get(kind)
+    return statistics.fmean(scores[label] for label in labels) if scores else None
+
+
+def scores_of(results: Sequence[Mapping], kind: str, labels: Sequence[str]) -> list[float]:
+    """The same for all seeds; empty where they were not evaluated so."""
+    scores = [score_of(result, kind, labels) for result in results]
+    return [score for score in scores if score is not None]
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> tuple[float, float | None]:
+    """Difference of the means, and its spread: the root of the sum of both variances over seeds."""
+    (a, spread_a), (b, spread_b) = mean_and_spread(first), mean_and_spread(second)
+    if spread_a is None or spread_b is None:
+        return a - b, None
+    return a - b, (spread_a**2 + spread_b**2) ** 0.5
+
+
+def verdict(gap: float, spread: float | None) -> str:
+    """Whether the first of two is better, as somebody else found."""
+    if spread is None:
+        return 'one seed, undecided'
+    if abs(gap) <= spread:
+        return 'within the spread'
+    return SETTLED[gap < 0]
+
+
+def summary(verdicts: Sequence[str]) -> str:
+    """How many orderings hold, in words."""
+    hold, fail = (verdicts.count(word) for word in SETTLED)
+    open_ = len(verdicts) - hold - fail
+    words = [f'{hold} of {len(verdicts)} orderings hold here']
+    if fail:
+        words.append(f'**{fail} {"do" if fail > 1 else "does"} not**')
+    if open_:
+        words.append(f'{open_} {"are" if open_ > 1 else "is"} undecided')
+    return ', '.join(words) + '.'
+
+
+def show(values: Sequence[float]) -> str:
+    """Mean ± spread in %."""
+    if not values:
+        return ''
+    mean, spread = mean_and_spread(values)
+    return f'{100 * mean:.1f}' + ('' if spread is None else f' ± {100 * spread:.1f}')

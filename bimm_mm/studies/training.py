@@ -1,0 +1,150 @@
+"""The stages of a study: how long a step takes, and the training itself, which can be resumed."""
+
+import copy
+import gc
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+
+from ..utils.files import write_text
+from .plan import Stage, digest
+
+ROUNDS, WARM_UP, TIMED = 5, 1, 3
+SAVES = 5  # checkpoints of a stage on the way, to resume from
+POINTS = 30  # of the curves of a stage
+
+
+def clock() -> float:
+    """Seconds that count as cost.
+
+    On a CPU, those that the process has computed, over all its threads: others who use the same
+    machine then do not count, as they would by the clock on the wall. With an accelerator, the
+    time on the wall when it has done its work.
+    """
+    if get_device() == 'cpu':
+        return time.process_time()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+class StepTimer:
+    """Times the training step of a config: forward, backward and update, on one batch in memory.
+
+    Args:
+        cfg (Config): a pretraining config.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self.cfg = cfg
+        loader = copy.deepcopy(cfg.train_dataloader)
+        loader.update(num_workers=0, persistent_workers=False)
+        self.batch = next(iter(Runner.build_dataloader(loader, seed=0)))
+
+    def __call__(self) -> list[float]:
+        """Seconds of some steps of a new model, after one that is not counted."""
+        model = MODELS.build(self.cfg.model).to(get_device())
+        optim_wrapper = build_optim_wrapper(model, self.cfg.optim_wrapper)
+        marks = []
+        for _ in range(WARM_UP + TIMED):
+            marks.append(clock())
+            model.train_step(self.batch, optim_wrapper)
+        marks.append(clock())
+        return [end - start for start, end in zip(marks, marks[1:], strict=False)][WARM_UP:]
+
+
+def measure_in_turn(timers: Mapping[str, object]) -> dict[str, float]:
+    """Median seconds per step of each; all are measured in turn, several times over.
+
+    What slows the machine down for a while then slows down all of them, not one.
+
+    Args:
+        timers (Mapping[str, object]): functions that return the seconds of some steps, by name.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in timers}
+    for _ in range(ROUNDS):
+        for name, timer in timers.items():
+            seconds[name] += timer()
+            gc.collect()
+    return {name: torch.tensor(values).median().item() for name, values in seconds.items()}
+
+
+def train_stage(
+    stage: Stage, steps: int, seed: int, parent: Path | None, folder: Path
+) -> tuple[Path, dict[str, float]]:
+    """Train a stage, go on with it where it was stopped, or find that it is done.
+
+    The schedule is stretched to the number of steps. What is trained has a folder named by its
+    content, so that runs which have a stage in common train it once.
+
+    Args:
+        stage (Stage): config and overrides.
+        steps (int): iterations.
+        seed (int): of weights, masks and the order of the samples.
+        parent (Path, optional): checkpoint of the stage before.
+        folder (Path): for all stages of the study.
+
+    Returns:
+        tuple: the checkpoint at the end, and the explained variance of each target, averaged over
+        the last 50 iterations.
+    """
+    cfg = copy.deepcopy(stage.cfg)
+    name = str(parent.parent.name) if parent else ''
+    key = digest([stage.digest, steps, seed, name])
+    work_dir = folder / f'{stage.config.stem}-{key}'
+    checkpoint, done = work_dir / 'last.pth', work_dir / 'done.json'
+    if not done.is_file():
+        init_default_scope(cfg.get('default_scope') or 'mmengine')
+        fit_schedule(cfg, steps)
+        cfg.work_dir = str(work_dir)
+        cfg.experiment_name = f'{work_dir.name}-{time.time_ns()}'
+        cfg.randomness = dict(seed=seed)
+        cfg.resume = (work_dir / 'last_checkpoint').is_file()
+        cfg.log_level = 'WARNING'
+        hooks = cfg.setdefault('default_hooks', {})
+        hooks['logger'] = dict(type='LoggerHook', interval=max(steps // POINTS, 1))
+        saving = hooks.setdefault('checkpoint', {})
+        saving.setdefault('type', 'CheckpointHook')
+        saving.update(by_epoch=False, interval=max(steps // SAVES, 1), max_keep_ckpts=1)
+        if parent is not None:
+            cfg.model['init_dorsal_from'] = str(parent)
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        if runner.iter < steps:
+            raise SystemExit(f'stopped after {runner.iter} of {steps} steps of {work_dir.name}')
+        runner.save_checkpoint(cfg.work_dir, 'last.pth', save_optimizer=False)
+        for path in work_dir.glob('iter_*.pth'):
+            path.unlink()
+        explained = {
+            key.removeprefix('train/explained_'): float(history.mean(50))
+            for key, history in runner.message_hub.log_scalars.items()
+            if key.startswith('train/explained_')
+        }
+        write_text(done, json.dumps(explained))
+    return checkpoint, json.loads(done.read_text())
+
+
+def fit_schedule(cfg: Config, steps: int) -> None:
+    """Make a config train for so many iterations; learning rates keep their shape over them.
+
+    Raises:
+        ValueError: the config counts in epochs.
+    """
+    if cfg.train_cfg.get('by_epoch', True) and 'Iter' not in cfg.train_cfg.get('type', ''):
+        raise ValueError(
+            f'{cfg.filename} counts epochs; a study needs train_cfg.type=IterBasedTrainLoop'
+        )
+    factor = steps / cfg.train_cfg.max_iters
+    cfg.train_cfg.max_iters = steps
+    for scheduler in cfg.get('param_scheduler', []):
+        for key in ('begin', 'end', 'T_max'):
+            if key in scheduler:
+                scheduler[key] = max(round(scheduler[key] * factor), 0 if key == 'begin' else 1)

@@ -1,0 +1,1 @@
+"""Files, media and tables: helpers without OpenMMLab."""

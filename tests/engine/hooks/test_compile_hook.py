@@ -1,0 +1,65 @@
+"""CompileHook: the same outputs and names, and blocks that are captured as a whole."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from bimm_mm.engine.hooks.compile_hook import CompileHook
+from bimm_mm.models import BimmViT
+
+
+class Count(list):
+    """A backend that keeps the graphs it is given."""
+
+    def __call__(self, graph, example_inputs):
+        self.append(graph)
+        return graph.forward
+
+
+def runner_of(model):
+    return SimpleNamespace(model=model, logger=logging.getLogger('test_compile'))
+
+
+def test_compiled_blocks_give_the_same_features_gradients_and_names():
+    torch.manual_seed(0)
+    model = BimmViT(
+        arch=dict(embed_dims=24, depth=3, num_heads=3), img_size=32, patch_size=8, out_type='raw'
+    )
+    x = torch.randn(2, 3, 32, 32)
+    keep = torch.tensor([[0, 3, 7], [1, 2, 15]])
+    names = list(model.state_dict())
+    plain = model(x, keep)[0]
+    plain.square().sum().backward()
+    gradient = model.blocks[0].attn.qkv.weight.grad.clone()
+    model.zero_grad()
+    captured = Count()
+    CompileHook(backend=captured).before_train(runner_of(model))
+    compiled = model(x, keep)[0]
+    compiled.square().sum().backward()
+    assert len(captured) == 1  # one for the three blocks
+    assert list(model.state_dict()) == names
+    torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(model.blocks[0].attn.qkv.weight.grad, gradient, rtol=1e-5, atol=1e-4)
+
+
+def test_blocks_that_differ_in_drop_path_are_all_compiled():
+    """Each is a version of its own of the same code, of which torch keeps 8 by default."""
+    model = BimmViT(
+        arch=dict(embed_dims=24, depth=12, num_heads=3),
+        img_size=32,
+        patch_size=8,
+        stage_ends=(2, 4, 12),
+        drop_path_rate=0.2,
+    ).train()
+    captured = Count()
+    CompileHook(backend=captured).before_train(runner_of(model))
+    model(torch.randn(2, 3, 32, 32))
+    assert len(captured) == 12
+
+
+def test_a_model_without_our_blocks_is_refused():
+    with pytest.raises(ValueError, match='no TransformerBlock'):
+        CompileHook().before_train(runner_of(nn.Linear(2, 2)))

@@ -1,0 +1,266 @@
+"""Studies: what each run gets, what is kept, and what the report says."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+import bimm_mm  # noqa: F401
+from bimm_mm.config.check import ConfigError
+from bimm_mm.evaluation.functional.linear_probe import fit_linear_probe
+from bimm_mm.studies import Report, StudyRunner, evaluate, read_study
+from bimm_mm.studies.evaluate import Evaluation
+from bimm_mm.studies.plan import share_out
+from bimm_mm.studies.scores import difference, summary, verdict
+from bimm_mm.studies.training import measure_in_turn
+
+REPO = Path(__file__).parents[2]
+STUDIES = sorted((REPO / 'configs/studies').glob('[!_]*.py'))
+
+CONFIG = """
+custom_imports = dict(imports=['bimm_mm'], allow_failed_imports=False)
+default_scope = 'mmengine'
+decoder = dict(type='TransformerDecoder', embed_dims=16, depth=1, num_heads=2)
+backbone = dict(type='BimmViT', arch=dict(embed_dims=24, depth=2, num_heads=2), img_size=16,
+                patch_size=8, stage_ends=(1, 2))
+ventral = dict(backbone=backbone, masking=dict(type='RandomMasking', ratio=0.5),
+               neck=dict(type='MultiStageDecoder', decoders=[decoder, decoder]),
+               targets=[dict(type='GaborTarget', wavelengths=(4,)), dict(type='PixelTarget')])
+dorsal = dict(ventral, backbone=dict(backbone, num_frames=4, tubelet_size=2),
+              targets=[dict(type='GaborTarget', wavelengths=(4,)), dict(type='MotionTarget')])
+model = MODEL
+loader = dict(batch_size=4, num_workers=0, collate_fn=dict(type='pseudo_collate'))
+data = dict(type='MovingShapesDataset', length=24, size=16, num_frames=4, cache=False)
+train_dataloader = dict(loader, sampler=dict(type='InfiniteSampler', shuffle=True),
+                        dataset=dict(data, num_frames=FRAMES))
+fixed = dict(loader, sampler=dict(type='DefaultSampler', shuffle=False))
+probe_train = dict(fixed, dataset=dict(data, seed=1))
+probe_test = dict(fixed, dataset=dict(data, seed=2))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=100)
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01))
+param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=50)]
+log_processor = dict(by_epoch=False)
+visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+"""
+STUDY = """
+title = 'A small study'
+runs = dict(
+    both=dict(label='Both', stages=[dict(config='ventral.py', steps=3), dict(config='joint.py')]),
+    other=dict(
+        label='Other',
+        stages=[dict(config='joint.py', options={'model.dorsal.masking.ratio': 0.25})],
+    ),
+    frames=dict(label='Frames', stages=[dict(config='ventral.py')]),
+    scratch=dict(label='Scratch', stages=[], finetune_all=True),
+    random=dict(label='Random', stages=[]),
+)
+reference = dict(run='both', steps=4)
+units = ['steps', 'seconds']
+questions = [dict(name='what helps', rows=dict(both=92.5, other=90.0, random=None), source='x')]
+evaluation = dict(
+    config='joint.py', labels=['motion', 'shape'], probe_blocks=[1, 2], probe_few=22,
+    finetune=dict(dataset=dict(length=8, seed=5), batch_size=4, steps=2, warmup=1, lr=1e-3),
+)
+"""
+MODELS = dict(
+    ventral="dict(type='SingleBranchPretrainer', ventral=ventral)",
+    joint="dict(type='DualBranchPretrainer', ventral=ventral, dorsal=dorsal)",
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, model in MODELS.items():
+        frames = 'None' if name == 'ventral' else '4'
+        text = CONFIG.replace('MODEL', model).replace('FRAMES', frames)
+        (tmp_path / f'{name}.py').write_text(text)
+    (tmp_path / 'small.py').write_text(STUDY)
+    return tmp_path
+
+
+@pytest.mark.parametrize('path', STUDIES, ids=lambda path: path.stem)
+def test_studies_of_the_repository_can_be_run(path):
+    study = read_study(path)
+    times = {s.digest: 1.0 for run in study.runs.values() for s in run.stages} | dict(finetune=1.0)
+    for unit in study.units:
+        for run in study.runs.values():
+            assert min(share_out(study, run, unit, times).steps, default=1) > 0
+    # overrides that are misspelt would make two runs the same
+    chains = [tuple(s.digest for s in run.stages) for run in study.runs.values() if run.stages]
+    assert len(set(chains)) == len(chains)
+    assert all(len(question.rows) > 1 for question in study.questions)
+
+
+@pytest.mark.parametrize('few, said', [(0, '0 must be'), (2, "not have all 8 classes of 'motion'")])
+def test_few_labels_have_all_classes(folder, few, said):
+    text = (folder / 'small.py').read_text()
+    (folder / 'small.py').write_text(text.replace('probe_few=22', f'probe_few={few}'))
+    with pytest.raises(ConfigError, match=said):
+        study = read_study(folder / 'small.py')
+        evaluation = Evaluation(study)
+        evaluation.probe(evaluation.encoder(study.runs['random'], None, 0))
+
+
+def test_probes_are_fitted_to_all_samples_and_to_few(folder, monkeypatch):
+    counts = []
+
+    def fit(train, test):
+        counts.append([len(part) for part in (*train, *test)])
+        return fit_linear_probe(train, test)
+
+    monkeypatch.setattr(evaluate, 'fit_linear_probe', fit)
+    study = read_study(folder / 'small.py')
+    evaluation = Evaluation(study)
+    evaluation.probe(evaluation.encoder(study.runs['random'], None, 0))
+    assert counts == [[24, 24, 24, 24]] * 2 + [[22, 22, 24, 24]] * 2
+
+
+def test_every_row_of_table_7_is_a_run():
+    study = read_study(REPO / 'configs/studies/table7_shapes.py')
+    reported = {q.name: sorted(q.rows.values(), reverse=True) for q in study.questions}
+    assert reported == {
+        'dorsal initialisation': [92.5, 91.2, 90.9],
+        'ventral branch': [92.5, 91.0, 90.7],
+        'targets': [92.5, 90.2, 89.3],
+        'stage ends': [92.5, 91.7, 91.3, 91.0],
+        'sharing': [92.5, 91.3, 91.0],
+        'dorsal mask ratio': [92.5, 91.9, 91.7, 91.5],
+    }
+
+
+def test_runs_get_the_same_seconds_or_the_same_steps(folder):
+    study = read_study(folder / 'small.py')
+    ventral, joint = study.runs['both'].stages
+    (other,) = study.runs['other'].stages
+    times = {ventral.digest: 1.0, joint.digest: 3.0, other.digest: 2.5, 'finetune': 5.0}
+    got = {
+        (unit, name): (budget.steps, budget.finetune_steps)
+        for unit in study.units
+        for name, run in study.runs.items()
+        for budget in [share_out(study, run, unit, times)]
+    }
+    # 3 steps of 1 second and 4 of 3 are 7 steps, and 15 seconds; 2 steps of finetuning on top
+    assert got == {
+        ('steps', 'both'): ((3, 4), 2),
+        ('steps', 'other'): ((7,), 2),
+        ('steps', 'frames'): ((7,), 2),
+        ('steps', 'scratch'): ((), 9),
+        ('steps', 'random'): ((), 2),
+        ('seconds', 'both'): ((3, 4), 2),
+        ('seconds', 'other'): ((6,), 2),
+        ('seconds', 'frames'): ((15,), 2),
+        ('seconds', 'scratch'): ((), 5),
+        ('seconds', 'random'): ((), 2),
+    }
+    assert share_out(study, study.runs['other'], 'seconds', times).seconds == 6 * 2.5 + 2 * 5
+    times[ventral.digest] = 10.0
+    times[joint.digest] = 0.1
+    study.runs['late'] = type(study.runs['both'])('late', '', (ventral, other))
+    times[other.digest] = 40.0
+    with pytest.raises(ConfigError, match='use up the budget'):
+        share_out(study, study.runs['late'], 'seconds', times)
+
+
+def test_times_are_measured_in_turn():
+    calls = []
+
+    def timer(name, values):
+        return lambda: calls.append(name) or values
+
+    assert measure_in_turn(dict(a=timer('a', [1.0, 9.0, 2.0]), b=timer('b', [3.0]))) == dict(
+        a=2.0, b=3.0
+    )
+    assert calls == ['a', 'b'] * 5
+
+
+def test_a_study_is_run_resumed_and_reported(folder, monkeypatch, capsys):
+    monkeypatch.setattr('bimm_mm.studies.training.ROUNDS', 1)
+    tool = REPO / 'tools/ablate.py'
+
+    def call(*arguments):
+        words = [str(folder / 'small.py'), '--work-dir', str(folder / 'out'), *arguments]
+        monkeypatch.setattr('sys.argv', [str(tool), *words])
+        runpy.run_path(str(tool), run_name='__main__')
+        lines = capsys.readouterr().out.splitlines()
+        return [line.split('  ')[1] for line in lines if 'seed' in line]
+
+    def trained():
+        return {p.parent.name: p.stat().st_mtime_ns for p in folder.glob('out/stages/*/last.pth')}
+
+    assert len(call('--seeds', '1', '--runs', 'both', 'random')) == 4
+    first = trained()
+    assert len(first) == 2  # 'both' is the reference: equal in steps and seconds
+    result = json.loads((folder / 'out/small/results/both-steps-seed0.json').read_text())
+    assert result['budget']['steps'] == [3, 4]
+    assert set(result['explained']) == {
+        *('ventral_gabor', 'ventral_pixel', 'dorsal_gabor', 'dorsal_motion')
+    }
+    for kind in ('probe', 'probe_few', 'finetune'):
+        assert set(result['scores'][kind]) == {'motion', 'shape'}
+    state = torch.load(next(folder.glob('out/stages/joint-*/last.pth')), weights_only=True)
+    assert state['meta']['iter'] == 4
+
+    again = call('--seeds', '1')
+    assert len(again) == 6 and not any(line.startswith(('both', 'random')) for line in again)
+    assert first.items() <= trained().items()
+    assert call('--seeds', '1') == []
+
+    report = (folder / 'out/small/report/report.md').read_text()
+    for heading in ('# A small study', '## Equal steps', '## Equal seconds', '### What helps'):
+        assert heading in report
+    assert '| Both | Other | +2.5 |' in report and 'one seed, undecided' in report
+    assert '| Other | Random |' not in report  # nobody reported which is better
+    for chart in ('accuracy', 'explained'):
+        assert (folder / f'out/small/report/{chart}_steps.png').stat().st_size > 5_000
+
+    # what was found for another config is not taken for this one
+    text = (folder / 'joint.py').read_text()
+    (folder / 'joint.py').write_text(text.replace('lr=0.01', 'lr=0.02'))
+    runner = StudyRunner(read_study(folder / 'small.py'), folder / 'out', print)
+    monkeypatch.setattr(type(runner), 'times', {**runner.times})
+    assert runner.results('steps', 1)['both'] == []
+    assert len(runner.results('steps', 1)['random']) == 1
+    assert Report(runner, 1, folder / 'empty').write().is_file()
+
+
+def test_an_ordering_is_settled_beyond_the_spread_only():
+    gap, spread = difference([0.5, 0.6], [0.4, 0.4])
+    assert gap == pytest.approx(0.15) and spread == pytest.approx(0.005**0.5)
+    assert verdict(0.15, 0.1) == 'holds'
+    assert verdict(-0.15, 0.1) == 'does not hold'
+    assert verdict(-0.05, 0.1) == 'within the spread'
+    assert difference([0.5], [0.4, 0.4])[1] is None
+    assert verdict(0.5, None) == 'one seed, undecided'
+    assert summary(['holds', 'does not hold', 'within the spread']) == (
+        '1 of 3 orderings hold here, **1 does not**, 1 is undecided.'
+    )
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'message'),
+    [
+        ("run='both'", "run='scratch'", "reference.run='scratch' must be a run with stages"),
+        ('steps=4', 'steps=0', 'reference.steps=0'),
+        ("'seconds']", "'hours']", "units=.*'hours'.* seconds, steps"),
+        ("config='ventral.py', steps=3", "config='ventral.py'", 'but the last needs steps'),
+        ("dict(config='joint.py')]", "dict(config='joint.py', steps=2)]", 'follow from the budget'),
+        ("dict(config='joint.py')]", "dict(config='gone.py')]", 'not there: gone.py'),
+        ('random=None', 'nobody=None', "'what helps' names no run: nobody"),
+        ("title = 'A small study'", '', 'lacks title'),
+        ('finetune_all=True', 'finetune=True', "run 'scratch' has .*finetune"),
+        ('model.dorsal.masking.ratio', 'modle.ratio', "no 'modle'"),
+    ],
+)
+def test_mistakes_in_a_study_are_named(folder, old, new, message):
+    text = (folder / 'small.py').read_text()
+    assert old in text
+    (folder / 'small.py').write_text(text.replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        read_study(folder / 'small.py')
+
+
+def test_there_must_be_a_study(tmp_path):
+    with pytest.raises(ConfigError, match='there is no study'):
+        read_study(tmp_path / 'none.py')
