@@ -33,9 +33,9 @@ class Prediction:
     """A class and its score.
 
     Attributes:
-        label (int): counted from 0.
-        score (float): in [0, 1].
-        name (str, optional): of the class, where names are known.
+        label: Counted from 0.
+        score: In [0, 1].
+        name: Of the class, where names are known.
     """
 
     label: int
@@ -44,22 +44,22 @@ class Prediction:
 
 
 class VideoModel:
-    """A recogniser, or its encoder alone, that is given video files.
+    """A recognizer, or its encoder alone, that is given video files.
 
     Videos go through the pipeline of the config's ``test_dataloader``; scores and features are
     averaged over its clips and crops.
 
     Args:
-        config: a config file or a Config with ``model`` and ``test_dataloader``, as the finetuning
+        config: A config file or a Config with ``model`` and ``test_dataloader``, as the finetuning
             recipes.
-        checkpoint: a finetuned model; for features, an exported encoder or a pretraining
+        checkpoint: A finetuned model; for features, an exported encoder or a pretraining
             checkpoint, of which the dorsal branch is taken, will do.
         device: 'cuda', 'cpu', ...; the accelerator, where there is one, by default.
-        classes: names of the classes, or a file with one per line.
+        classes: Names of the classes, or a file with one per line.
 
     Raises:
-        FileNotFoundError: there is no config or checkpoint.
-        ValueError: the checkpoint is none, would run code, or has no encoder that fits.
+        FileNotFoundError: There is no config or checkpoint.
+        ValueError: The checkpoint is none, would run code, or has no encoder that fits.
     """
 
     def __init__(
@@ -100,13 +100,13 @@ class VideoModel:
         """The most likely classes of a video, the best first.
 
         Args:
-            video: the file.
-            top: how many; all, if there are fewer.
+            video: The file.
+            top: How many; all, if there are fewer.
 
         Raises:
-            VideoError: the file cannot be decoded.
-            OSError: it is missing, or may not be read.
-            ValueError: the checkpoint has no head that fits.
+            VideoError: The file cannot be decoded.
+            OSError: It is missing, or may not be read.
+            ValueError: The checkpoint has no head that fits.
         """
         if self.misfit is not None:
             raise ValueError(f'no classes, only features: {self.misfit}')
@@ -122,15 +122,15 @@ class VideoModel:
         """What the backbone makes of a video, averaged over clips and crops.
 
         Args:
-            video: the file.
+            video: The file.
 
         Returns:
-            np.ndarray: float32, (C,) where the backbone's ``out_type`` is 'cls_token' or
+            float32, (C,) where the backbone's ``out_type`` is 'cls_token' or
             'avg_featmap'; (1 + L, C) for 'raw', (C, T', H', W') for 'featmap'.
 
         Raises:
-            VideoError: the file cannot be decoded.
-            OSError: it is missing, or may not be read.
+            VideoError: The file cannot be decoded.
+            OSError: It is missing, or may not be read.
         """
         batch = pseudo_collate([self.read(video)])
         inputs = self.model.data_preprocessor(batch, False)['inputs']
@@ -157,7 +157,7 @@ def find_videos(path: str | os.PathLike) -> list[Path]:
     """The file itself, or the videos below a folder, sorted.
 
     Raises:
-        FileNotFoundError: there is no such file or folder, or no video in it.
+        FileNotFoundError: There is no such file or folder, or no video in it.
     """
     path = Path(path)
     if path.is_file():
@@ -172,10 +172,10 @@ def run(function: Callable, path: str | os.PathLike) -> Iterator[tuple[Path, obj
 
     Args:
         function: ``model.classify``, ``model.features`` or another.
-        path: a file or a folder.
+        path: A file or a folder.
 
     Yields:
-        tuple: the file, and the function's result or, where the file cannot be used, the error.
+        The file, and the function's result or, where the file cannot be used, the error.
     """
     for video in find_videos(path):
         try:

@@ -48,9 +48,9 @@ def unknown_arguments(node: dict, part: object, path: Path_) -> Iterator[str]:
     reported, since nobody can tell what else is taken.
 
     Args:
-        node: the part's settings.
-        part: the class or function that they are passed to.
-        path: where it stands in the config.
+        node: The part's settings.
+        part: The class or function that they are passed to.
+        path: Where it stands in the config.
     """
     names, is_open = accepted_arguments(part)
     taken = TAKEN | TAKEN_UNDER.get(path[0] if path else '', set())
@@ -70,9 +70,9 @@ def misspelt_settings(cfg: dict, used: dict, known: set[str]) -> Iterator[str]:
     name of a setting of the Runner is reported.
 
     Args:
-        cfg: the config.
-        used: what of it the run will use.
-        known: names that the Runner reads.
+        cfg: The config.
+        used: What of it the run will use.
+        known: Names that the Runner reads.
     """
     for name, loader in used.items():
         if name.endswith('_dataloader') and isinstance(loader, dict):

@@ -68,11 +68,11 @@ def check_options(cfg: Config, options: dict) -> None:
     """Check that overrides (``--cfg-options``) reach something.
 
     Args:
-        cfg: the config before the overrides are merged into it.
+        cfg: The config before the overrides are merged into it.
         options: ``{'train_dataloader.batch_size': 4, ...}``.
 
     Raises:
-        ConfigError: a first key that is neither in the config nor an argument of the Runner.
+        ConfigError: A first key that is neither in the config nor an argument of the Runner.
     """
     known = {*cfg.keys(), *RUNNER_KEYS}
     problems = [
@@ -94,12 +94,12 @@ def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
     files, data folders, checkpoints and caches of contours on the local disk must exist.
 
     Args:
-        cfg: the config with all overrides merged.
-        loops: those of 'train', 'val' and 'test' that will run; the settings of the others are not
+        cfg: The config with all overrides merged.
+        loops: Those of 'train', 'val' and 'test' that will run; the settings of the others are not
             looked at.
 
     Raises:
-        ConfigError: with one line for each problem: where it stands in the config, the value, and
+        ConfigError: With one line for each problem: where it stands in the config, the value, and
             names close to it or the path that was looked for.
     """
     unused = tuple(f'{loop}_' for loop in ('train', 'val', 'test') if loop not in loops)

@@ -16,7 +16,7 @@ def find_config(path: str | os.PathLike, folder: str | os.PathLike = 'configs') 
     """The config file at ``path``.
 
     Raises:
-        ConfigError: there is no such file; the message names the files in ``folder`` most like it.
+        ConfigError: There is no such file; the message names the files in ``folder`` most like it.
     """
     path = Path(path)
     if path.is_file():
@@ -32,7 +32,7 @@ def merge_config(config: str, options: dict) -> Config:
     """A config file with overrides, ``{'train_dataloader.batch_size': 4, ...}``, merged into it.
 
     Raises:
-        ConfigError: there is no such file, it imports a package that is not installed, or an
+        ConfigError: There is no such file, it imports a package that is not installed, or an
             override reaches nothing.
     """
     path = find_config(config, CONFIGS)
@@ -52,13 +52,13 @@ def read_config(config: str, options: dict, launcher: str, work_dir: str | None)
     """A config file with what every run is told merged into it.
 
     Args:
-        config: path of the file.
-        options: overrides, as of :func:`merge_config`.
-        launcher: one of ``LAUNCHERS``.
-        work_dir: for logs and checkpoints; None for the config's, else ``work_dirs/<its name>``.
+        config: Path of the file.
+        options: Overrides, as of :func:`merge_config`.
+        launcher: One of ``LAUNCHERS``.
+        work_dir: For logs and checkpoints; None for the config's, else ``work_dirs/<its name>``.
 
     Raises:
-        ConfigError: there is no such file, or an override reaches nothing.
+        ConfigError: There is no such file, or an override reaches nothing.
     """
     cfg = merge_config(config, options)
     cfg.launcher = launcher

@@ -45,8 +45,8 @@ def missing_contours(dicts: Iterable[tuple[Path_, dict]], filename: str | None) 
     """One text for each cache of contours that does not exist.
 
     Args:
-        dicts: the dicts of a config, with the keys that lead to each.
-        filename: the config file.
+        dicts: The dicts of a config, with the keys that lead to each.
+        filename: The config file.
     """
     dicts = list(dicts)
     for path, part in dicts:

@@ -41,7 +41,7 @@ def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
 
 
 def draw_explained(study: Study, results: Mapping[str, list[dict]]) -> Figure | None:
-    """A panel per target, a colour per run, a line per seed; None where nothing was logged."""
+    """A panel per target, a color per run, a line per seed; None where nothing was logged."""
     logs: dict[str, list[Run]] = {name: [] for name in results}
     for name, found in results.items():
         for result in found:

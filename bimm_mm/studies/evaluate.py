@@ -36,7 +36,7 @@ class Evaluation:
     frames alone gets its patch embedding inflated, as the dorsal branch starts.
 
     Args:
-        study (Study): of the runs.
+        study: Of the runs.
     """
 
     def __init__(self, study: Study) -> None:
@@ -80,7 +80,7 @@ class Evaluation:
         """Accuracy of linear probes on frozen features, fitted to all labeled samples, or few.
 
         Raises:
-            ConfigError: the few do not have all classes.
+            ConfigError: The few do not have all classes.
         """
         (train, y), (test, y_test) = (
             block_features(encoder, self.preprocessor, loader, self.labels)

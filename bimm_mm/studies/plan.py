@@ -23,10 +23,10 @@ class Stage:
     """A training that is part of a run.
 
     Attributes:
-        config (Path): a pretraining config.
-        cfg (Config): what was in it when the study was read, with overrides.
-        steps (int, optional): iterations; None where the budget decides.
-        digest (str): a name for what is trained and how, without the number of steps.
+        config: A pretraining config.
+        cfg: What was in it when the study was read, with overrides.
+        steps: Iterations; None where the budget decides.
+        digest: A name for what is trained and how, without the number of steps.
     """
 
     config: Path
@@ -39,7 +39,7 @@ class Stage:
         """Read the config and merge overrides, as ``--cfg-options`` of tools/train.py.
 
         Raises:
-            ConfigError: an override reaches nothing.
+            ConfigError: An override reaches nothing.
         """
         cfg = merge_config(str(config), options)
         return cls(config, cfg, steps, digest([cfg.get(key) for key in DECISIVE]))
@@ -50,11 +50,11 @@ class Run:
     """One row of the report: stages one after another, then probe and finetuning.
 
     Attributes:
-        name (str): in files.
-        label (str): in the report.
-        stages (tuple[Stage, ...]): the branches of a later one start from the ventral encoder of
+        name: In files.
+        label: In the report.
+        stages: The branches of a later one start from the ventral encoder of
             the one before (``init_dorsal_from``). None at all: a random encoder.
-        finetune_all (bool): whether the budget of the stages goes into finetuning instead.
+        finetune_all: Whether the budget of the stages goes into finetuning instead.
     """
 
     name: str
@@ -68,10 +68,10 @@ class Question:
     """Runs that differ in one thing, and what somebody else found.
 
     Attributes:
-        name (str): what they differ in.
-        rows (dict[str, float | None]): run and the figure reported elsewhere, the larger the
+        name: What they differ in.
+        rows: Run and the figure reported elsewhere, the larger the
             better.
-        source (str): of these figures.
+        source: Of these figures.
     """
 
     name: str
@@ -84,16 +84,16 @@ class Study:
     """A study file, read and checked.
 
     Attributes:
-        name (str): of the file.
-        title (str): of the report.
-        about (str): a paragraph for the report.
-        runs (dict[str, Run]): by name.
-        reference (str): the run whose budget all others get.
-        reference_steps (int): iterations of its last stage.
-        units (tuple[str, ...]): in what runs are equal: 'seconds', 'steps', or both in turn.
-        questions (tuple[Question, ...]): what is compared.
-        judge (tuple[str, ...]): labels whose mean accuracy decides an ordering.
-        evaluation (dict): see :mod:`.evaluate`.
+        name: Of the file.
+        title: Of the report.
+        about: A paragraph for the report.
+        runs: By name.
+        reference: The run whose budget all others get.
+        reference_steps: Iterations of its last stage.
+        units: In what runs are equal: 'seconds', 'steps', or both in turn.
+        questions: What is compared.
+        judge: Labels whose mean accuracy decides an ordering.
+        evaluation: See :mod:`.evaluate`.
     """
 
     name: str
@@ -121,7 +121,7 @@ def read_study(path: str | Path) -> Study:
     ``reference`` is ``dict(run=..., steps=...)``. :file:`configs/studies` has examples.
 
     Raises:
-        ConfigError: there is no such file, a field is missing, or does not fit the others.
+        ConfigError: There is no such file, a field is missing, or does not fit the others.
     """
     path = Path(path)
     if not path.is_file():
@@ -199,9 +199,9 @@ class Budget:
     """What a run gets.
 
     Attributes:
-        steps (tuple[int, ...]): of each stage.
-        finetune_steps (int): on top.
-        seconds (float): what both cost, by the measured time per step.
+        steps: Of each stage.
+        finetune_steps: On top.
+        seconds: What both cost, by the measured time per step.
     """
 
     steps: tuple[int, ...]
@@ -213,13 +213,13 @@ def share_out(study: Study, run: Run, unit: str, times: Mapping[str, float]) -> 
     """The steps of a run, so that it gets as much of ``unit`` as the reference.
 
     Args:
-        study (Study): of the run.
-        run (Run): of the study.
-        unit (str): 'seconds' or 'steps', both counted over all stages.
-        times (Mapping[str, float]): seconds per step by digest of a stage, and of 'finetune'.
+        study: Of the run.
+        run: Of the study.
+        unit: 'seconds' or 'steps', both counted over all stages.
+        times: Seconds per step by digest of a stage, and of 'finetune'.
 
     Raises:
-        ConfigError: the stages before the last use up all there is.
+        ConfigError: The stages before the last use up all there is.
     """
 
     def amounts(stages: Sequence[Stage]) -> list[float]:

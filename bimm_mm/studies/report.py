@@ -14,9 +14,9 @@ class Report:
     """Writes ``report.md`` and its charts from the results that there are.
 
     Args:
-        runner (StudyRunner): with the results.
-        seeds (int): how many to look for.
-        folder (Path): for the files.
+        runner: With the results.
+        seeds: How many to look for.
+        folder: For the files.
     """
 
     def __init__(self, runner: StudyRunner, seeds: int, folder: Path) -> None:

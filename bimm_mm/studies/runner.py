@@ -21,9 +21,9 @@ class StudyRunner:
     with are those of the study.
 
     Args:
-        study (Study): what to run.
-        folder (Path): of all studies.
-        say (Callable): is told what is being done.
+        study: What to run.
+        folder: Of all studies.
+        say: Is told what is being done.
     """
 
     def __init__(self, study: Study, folder: Path, say: Callable[[str], None] = print) -> None:

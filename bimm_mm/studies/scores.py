@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Kind(NamedTuple):
-    """A way in which runs are evaluated: its name, how it is done, its colour in charts."""
+    """A way in which runs are evaluated: its name, how it is done, its color in charts."""
 
     name: str
     how: str

@@ -40,7 +40,7 @@ class StepTimer:
     """Times the training step of a config: forward, backward and update, on one batch in memory.
 
     Args:
-        cfg (Config): a pretraining config.
+        cfg: A pretraining config.
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -67,7 +67,7 @@ def measure_in_turn(timers: Mapping[str, object]) -> dict[str, float]:
     What slows the machine down for a while then slows down all of them, not one.
 
     Args:
-        timers (Mapping[str, object]): functions that return the seconds of some steps, by name.
+        timers: Functions that return the seconds of some steps, by name.
     """
     seconds: dict[str, list[float]] = {name: [] for name in timers}
     for _ in range(ROUNDS):
@@ -86,14 +86,14 @@ def train_stage(
     content, so that runs which have a stage in common train it once.
 
     Args:
-        stage (Stage): config and overrides.
-        steps (int): iterations.
-        seed (int): of weights, masks and the order of the samples.
-        parent (Path, optional): checkpoint of the stage before.
-        folder (Path): for all stages of the study.
+        stage: Config and overrides.
+        steps: Iterations.
+        seed: Of weights, masks and the order of the samples.
+        parent: Checkpoint of the stage before.
+        folder: For all stages of the study.
 
     Returns:
-        tuple: the checkpoint at the end, and the explained variance of each target, averaged over
+        The checkpoint at the end, and the explained variance of each target, averaged over
         the last 50 iterations.
     """
     cfg = copy.deepcopy(stage.cfg)
@@ -136,7 +136,7 @@ def fit_schedule(cfg: Config, steps: int) -> None:
     """Make a config train for so many iterations; learning rates keep their shape over them.
 
     Raises:
-        ValueError: the config counts in epochs.
+        ValueError: The config counts in epochs.
     """
     if cfg.train_cfg.get('by_epoch', True) and 'Iter' not in cfg.train_cfg.get('type', ''):
         raise ValueError(

@@ -49,8 +49,8 @@ def explain(error: Exception, path: str | os.PathLike) -> WriteError:
     """The error to raise where ``error`` came up while ``path`` was written.
 
     Args:
-        error: an OSError, or the RuntimeError that ``torch.save`` makes of one.
-        path: the file or folder.
+        error: An OSError, or the RuntimeError that ``torch.save`` makes of one.
+        path: The file or folder.
     """
     if isinstance(error, WriteError):
         return error
@@ -69,11 +69,11 @@ def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) ->
     """Write a file next to ``path``; when it lies on the disk, it takes the name ``path``.
 
     Args:
-        path: the file; one that is there is replaced.
-        write: writes the content into the open file that it is given.
+        path: The file; one that is there is replaced.
+        write: Writes the content into the open file that it is given.
 
     Raises:
-        WriteError: the folder is missing, may not be written to, or the disk is full; ``path`` is
+        WriteError: The folder is missing, may not be written to, or the disk is full; ``path`` is
             as it was before.
     """
     path = Path(path)
@@ -104,7 +104,7 @@ def finish(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
     """Give a file or folder that is completely written its name, after it reached the disk.
 
     Raises:
-        OSError: it could not be flushed or renamed.
+        OSError: It could not be flushed or renamed.
     """
     temporary, path = Path(temporary), Path(path)
     is_folder = temporary.is_dir()
@@ -120,7 +120,7 @@ def remove_unfinished(folder: str | os.PathLike) -> list[str]:
     """Remove what processes that were killed while they wrote have left in a folder.
 
     Returns:
-        list[str]: the names of what was removed.
+        The names of what was removed.
     """
     left = sorted(Path(folder).glob(f'.*{UNFINISHED}'))
     for path in left:
@@ -135,7 +135,7 @@ def check_writable(folder: str | os.PathLike) -> None:
     """Create a folder where needed, and write a small file into it.
 
     Raises:
-        WriteError: that is not possible.
+        WriteError: That is not possible.
     """
     folder = Path(folder)
     try:

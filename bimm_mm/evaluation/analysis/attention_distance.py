@@ -10,20 +10,20 @@ from torch import Tensor, nn
 def attention_distance(backbone: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean distance of attention, per block and head, in space and in time.
 
-    The distance between the centres of two patches, weighted by attention, averaged over the
+    The distance between the centers of two patches, weighted by attention, averaged over the
     tokens that look and over the samples (Dosovitskiy et al., 2021, figure 7). The class token is
     left out on both sides, and what is left of a row is scaled to a sum of 1.
 
     Args:
-        backbone (nn.Module): :class:`BimmViT` with global attention.
-        x (Tensor): (B, 3, H, W) or (B, 3, T, H, W), normalised.
+        backbone: :class:`BimmViT` with global attention.
+        x: (B, 3, H, W) or (B, 3, T, H, W), normalized.
 
     Returns:
-        tuple[Tensor, Tensor]: (depth, heads) each, float32 on the CPU: in pixels, and in frames
+        (depth, heads) each, float32 on the CPU: in pixels, and in frames
         (0 for images).
 
     Raises:
-        ValueError: the blocks attend in windows.
+        ValueError: The blocks attend in windows.
     """
     if backbone.window_size:
         raise ValueError(

@@ -16,9 +16,9 @@ class Views:
     """How a clip is shown to the model when it is tested.
 
     Attributes:
-        clips (int): clips of a video.
-        crops (int): crops of a clip.
-        size (tuple[int, ...]): (T, H, W) of a view, or (H, W) of an image.
+        clips: Clips of a video.
+        crops: Crops of a clip.
+        size: (T, H, W) of a view, or (H, W) of an image.
     """
 
     clips: int
@@ -33,9 +33,9 @@ def count_multiply_adds(model: nn.Module, size: Sequence[int]) -> int:
     not. Decoders of a pretrainer, necks and heads of detectors are left out.
 
     Args:
-        model (nn.Module): a pretrainer, a recognizer or detector with a ``backbone``, or a
+        model: A pretrainer, a recognizer or detector with a ``backbone``, or a
             backbone; on the device 'meta' nothing is computed.
-        size (Sequence[int]): (T, H, W) of a view, or (H, W) for image encoders. An image encoder
+        size: (T, H, W) of a view, or (H, W) for image encoders. An image encoder
             next to a video encoder gets one frame.
     """
     model.eval()

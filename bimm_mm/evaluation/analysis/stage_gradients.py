@@ -12,11 +12,11 @@ def stage_gradients(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     zero in those of the other, so that all have one length.
 
     Args:
-        model (nn.Module): a pretrainer.
-        inputs (Tensor): a normalised batch.
+        model: A pretrainer.
+        inputs: A normalized batch.
 
     Returns:
-        dict[str, Tensor]: by the name of the loss without ``loss_``, (P,) float32 on the CPU. The
+        By the name of the loss without ``loss_``, (P,) float32 on the CPU. The
         weights of losses and branches are in it, as the optimizer sees it.
     """
     parameters: list[nn.Parameter] = []

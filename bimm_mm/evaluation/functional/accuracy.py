@@ -8,9 +8,9 @@ class Accuracy:
     """Share of correct predictions, with its standard error.
 
     Attributes:
-        value (float): in [0, 1].
-        count (int): number of test samples.
-        chance (float): what guessing reaches, in [0, 1].
+        value: In [0, 1].
+        count: Number of test samples.
+        chance: What guessing reaches, in [0, 1].
     """
 
     value: float

@@ -1,4 +1,4 @@
-"""Nearest neighbours in frozen features: nothing is fitted, so nothing can be tuned."""
+"""Nearest neighbors in frozen features: nothing is fitted, so nothing can be tuned."""
 
 import torch
 import torch.nn.functional as F
@@ -16,18 +16,18 @@ def knn_accuracy(
 ) -> Accuracy:
     """Classify by a weighted vote of the k nearest training samples.
 
-    Neighbours are nearest by cosine similarity s, and vote with weight exp(s / temperature), as Wu
+    Neighbors are nearest by cosine similarity s, and vote with weight exp(s / temperature), as Wu
     et al. (2018) and DINO (Caron et al., 2021) evaluate encoders.
 
     Args:
-        train (tuple[Tensor, Tensor]): features (N, D) and labels (N,), int64 from 0.
-        test (tuple[Tensor, Tensor]): likewise.
-        k (int): neighbours, 1 to N.
-        temperature (float): above 0; the smaller, the more the nearest ones count.
-        chunk (int): test samples whose similarities are held at a time.
+        train: Features (N, D) and labels (N,), int64 from 0.
+        test: Likewise.
+        k: Neighbors, 1 to N.
+        temperature: Above 0; the smaller, the more the nearest ones count.
+        chunk: Test samples whose similarities are held at a time.
 
     Raises:
-        ValueError: for a ``k`` or ``temperature`` out of range.
+        ValueError: For a ``k`` or ``temperature`` out of range.
     """
     (x, y), (x_test, y_test) = train, test
     if not 1 <= k <= len(x):

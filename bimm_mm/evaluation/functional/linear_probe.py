@@ -10,12 +10,12 @@ from .accuracy import Accuracy
 def fit_linear_probe(
     train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], weight_decay: float = 1e-3
 ) -> Accuracy:
-    """Fit a logistic regression on standardised features, and test it.
+    """Fit a logistic regression on standardized features, and test it.
 
     Args:
-        train (tuple[Tensor, Tensor]): features (N, D) and labels (N,), int64 from 0.
-        test (tuple[Tensor, Tensor]): likewise.
-        weight_decay (float): weight of the squared norm of the coefficients.
+        train: Features (N, D) and labels (N,), int64 from 0.
+        test: Likewise.
+        weight_decay: Weight of the squared norm of the coefficients.
     """
     (x, y), (x_test, y_test) = train, test
     mean, deviation = x.mean(0), x.std(0).clamp_min(1e-6)
