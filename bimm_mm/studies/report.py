@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..utils.files import write_text
+from ..utils.tables import markdown_table
 from .charts import draw_accuracy, draw_explained
 from .plan import Question, Study
 from .runner import StudyRunner
@@ -78,42 +79,37 @@ class Report:
         kinds = [k for k in SCORE_KINDS if any(scores_of(r, k, labels) for r in results.values())]
         head = ['run', 'steps', 'seconds', 'seeds']
         head += [f'{kind}: {label}' for kind in kinds for label in labels]
-        lines = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
+        rows = []
         for name, found in results.items():
             run = self.study.runs[name]
             budget = self.runner.budget(run, unit)
             steps = ' + '.join(map(str, (*budget.steps, budget.finetune_steps)))
-            cells = [run.label, steps, f'{budget.seconds:.0f}', str(len(found))]
+            cells = [run.label, steps, f'{budget.seconds:.0f}', len(found)]
             for kind in kinds:
                 for label in labels:
                     cells.append(show(scores_of(found, kind, [label])))
-            lines.append('| ' + ' | '.join(cells) + ' |')
-        return '\n'.join(lines) + '\n\nSteps and seconds include finetuning, the last figure.'
+            rows.append(cells)
+        table = markdown_table(head, rows)
+        return f'{table}\n\nSteps and seconds include finetuning, the last figure.'
 
     def _explained(self, results: Mapping[str, list[dict]]) -> str:
         names = list(dict.fromkeys(n for f in results.values() for r in f for n in r['explained']))
-        lines = [
-            'Explained variance of each target at the end of pretraining, in %:',
-            '',
-            '| run | ' + ' | '.join(names) + ' |',
-            '|' + '---|' * (len(names) + 1),
-        ]
+        rows = []
         for name, found in results.items():
             values = {n: [r['explained'][n] for r in found if n in r['explained']] for n in names}
             if any(values.values()):
-                cells = [show(values[n]) for n in names]
-                lines.append(f'| {self.study.runs[name].label} | ' + ' | '.join(cells) + ' |')
-        return '\n'.join(lines)
+                rows.append([self.study.runs[name].label, *(show(values[n]) for n in names)])
+        about = 'Explained variance of each target at the end of pretraining, in %:'
+        return f'{about}\n\n{markdown_table(["run", *names], rows)}'
 
     def _answer(self, question: Question, results: Mapping[str, list[dict]]) -> str:
         """The rows of a question in pairs, the one that was reported better first."""
         lines = [f'### {question.name[0].upper()}{question.name[1:]}', '']
         if question.source:
             lines += [f'Reported: {question.source}.', '']
-        lines += [
-            '| better | than | reported |' + ''.join(f' here, {kind} | |' for kind in SCORE_KINDS),
-            '|' + '---|' * (3 + 2 * len(SCORE_KINDS)),
-        ]
+        head = ['better', 'than', 'reported']
+        for kind in SCORE_KINDS:
+            head += [f'here, {kind}', '']
         rows = sorted(question.rows.items(), key=lambda row: -(row[1] or 0))
         pairs = [
             (first, second)
@@ -121,7 +117,7 @@ class Report:
             for second in rows[index + 1 :]
             if index == 0 or None not in (first[1], second[1])
         ]
-        settled = []
+        settled, table = [], []
         for (a, high), (b, low) in pairs:
             cells = [self.study.runs[a].label, self.study.runs[b].label]
             cells.append(f'{high - low:+.1f}' if high is not None and low is not None else '')
@@ -134,7 +130,8 @@ class Report:
                 around = '' if spread is None else f' ± {100 * spread:.1f}'
                 settled.append((kind, verdict(gap, spread)))
                 cells += [f'{100 * gap:+.1f}{around}', settled[-1][1]]
-            lines.append('| ' + ' | '.join(cells) + ' |')
+            table.append(cells)
+        lines.append(markdown_table(head, table))
         for kind in SCORE_KINDS:
             verdicts = [what for k, what in settled if k == kind]
             if verdicts:

@@ -13,25 +13,26 @@ import argparse
 import os
 import resource
 import warnings
-from contextlib import nullcontext
 
 import torch
 from mmengine.config import Config
-from mmengine.model import BaseModel
 from mmengine.model.wrappers import MMFullyShardedDataParallel
 from mmengine.optim import OptimWrapper
-from mmengine.registry import MODELS
-from torch import Tensor
-from torch._subclasses import FakeTensorMode
 
 from bimm_mm.cli.arguments import add_config_options, fail
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import merge_config
 from bimm_mm.engine.strategies.fsdp import wrap_unshared_blocks
-
-GB = 1e9
-# Kept free on a GPU for the CUDA context, workspaces and fragmentation: a guess, not measured.
-RESERVE = 2.0
+from bimm_mm.evaluation.analysis.memory import (
+    GB,
+    RESERVE,
+    autocast,
+    build,
+    count_terms,
+    largest_batch,
+    make_batch,
+)
+from bimm_mm.utils.tables import markdown_table
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -57,101 +58,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def build(cfg: Config, with_cp: bool) -> BaseModel:
-    """The config's model, with or without checkpoints of activations, untrained."""
-    config = cfg.copy().model
-    config.pop('init_dorsal_from', None)
-    for branch in (config.get('ventral'), config.get('dorsal')):
-        if branch is not None:
-            branch.backbone.with_cp = with_cp
-    return MODELS.build(config).train()
-
-
-def make_batch(cfg: Config, batch_size: int) -> Tensor:
-    """uint8 inputs as the model gets them: (B, 3 or 4, T, H, W) clips or (B, 3 or 4, H, W) images.
-
-    The fourth channel is there where a target reads contours.
-    """
-    branches = [cfg.model[name] for name in ('ventral', 'dorsal') if name in cfg.model]
-    targets = [target.type for branch in branches for target in branch.targets]
-    backbone = branches[-1].backbone
-    frames = [backbone.num_frames] if 'num_frames' in backbone else []
-    size = backbone.get('img_size', 224)
-    channels = 4 if 'CachedContourTarget' in targets else 3
-    return torch.zeros(batch_size, channels, *frames, size, size, dtype=torch.uint8)
-
-
-def autocast(bf16: bool):
-    """Of the CPU; what is kept is the same as on a GPU, but for the statistics of attention."""
-    return torch.autocast('cpu', torch.bfloat16) if bf16 else nullcontext()
-
-
-def kept_bytes(cfg: Config, batch_size: int, with_cp: bool, bf16: bool) -> tuple[int, int]:
-    """Number of parameters, and bytes that autograd keeps of a forward pass besides them."""
-    model = build(cfg, with_cp)
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
-            tensors.update((k, fake.from_tensor(v)) for k, v in tensors.items() if v is not None)
-    with fake:
-        parameters = list(model.parameters())
-        known = {p.untyped_storage()._cdata for p in parameters}
-        storages = {}
-
-        def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in known:
-                storages[storage._cdata] = storage  # held, so that no address comes twice
-            return tensor
-
-        data = model.data_preprocessor(dict(inputs=make_batch(cfg, batch_size)), training=True)
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x), autocast(bf16):
-            losses = model(**data, mode='loss')
-            model.parse_losses(losses)
-        count = sum(p.numel() for p in parameters)
-        return count, sum(storage.nbytes() for storage in storages.values())
-
-
-def count_terms(cfg: Config) -> list[dict]:
-    """Per option: parameters, and bytes per sample and besides, kept for the backward pass."""
-    rows = []
-    for bf16 in (False, True):
-        for with_cp in (False, True):
-            parameters, one = kept_bytes(cfg, 1, with_cp, bf16)
-            _, three = kept_bytes(cfg, 3, with_cp, bf16)
-            sample = (three - one) / 2
-            rows.append(
-                dict(
-                    bf16=bf16,
-                    with_cp=with_cp,
-                    parameters=parameters,
-                    per_sample=sample,
-                    fixed=max(one - sample, 0),
-                )
-            )
-    return rows
-
-
-def largest_batch(row: dict, gpu_memory: float, shards: int) -> tuple[float, int]:
-    """What does not depend on the batch, in GB per GPU, and the samples that fit beside it.
-
-    Weights, gradients and both moments of AdamW are 4 bytes each, 16 per parameter in all, of which
-    each of ``shards`` processes keeps its part. 4 more come on top: with DDP (one shard) the
-    buckets in which gradients travel; with FSDP the blocks that are shared by both branches, which
-    a process holds as a whole while it computes, at most all weights: these are counted in full.
-    """
-    state = ((16 / shards + 4) * row['parameters'] + row['fixed']) / GB
-    free = gpu_memory - RESERVE - state
-    return state, max(int(free * GB / row['per_sample']), 0)
-
-
 def print_tables(cfg: Config, args: argparse.Namespace) -> None:
     """What is counted, and what follows for GPUs."""
     rows = count_terms(cfg)
     print(f'{rows[0]["parameters"] / 1e6:.1f} M parameters\n')
     columns = [f'{gb:g} GB, {kind}' for gb in args.gpu_memory for kind in ('DDP', 'FSDP')]
-    print('| precision | checkpointing | GB per sample | ' + ' | '.join(columns) + ' |')
-    print('|---' * (3 + len(columns)) + '|')
+    table = []
     for row in rows:
         cells = [
             'bfloat16' if row['bf16'] else 'float32',
@@ -162,7 +74,8 @@ def print_tables(cfg: Config, args: argparse.Namespace) -> None:
             for shards in (1, args.gpus):
                 state, batch = largest_batch(row, gb, shards)
                 cells.append(f'{batch} ({state:.1f})' if batch else f'no ({state:.1f})')
-        print('| ' + ' | '.join(cells) + ' |')
+        table.append(cells)
+    print(markdown_table(['precision', 'checkpointing', 'GB per sample', *columns], table))
     print(
         f'\nLargest batch per GPU of {args.gpus}, and in parentheses the GB that do not depend on '
         f'it. {RESERVE:g} GB are kept free.'

@@ -3,9 +3,9 @@
 Each model trains on the same random batch, and the steps take turns, so that whatever else the
 machine does falls on all of them alike. Examples::
 
-    python tools/analysis_tools/benchmark.py                       # clips, float32, CPU or GPU
-    python tools/analysis_tools/benchmark.py --precision bf16 --json step_bf16.json
-    python tools/analysis_tools/benchmark.py --models hf_mae mmpretrain_mae mae --batch-size 16
+    python benchmarks/step.py                       # clips, float32, CPU or GPU
+    python benchmarks/step.py --precision bf16 --json step_bf16.json
+    python benchmarks/step.py --models hf_mae mmpretrain_mae mae --batch-size 16
 
 The peers need ``pip install transformers==4.49.0`` (hf_*) and mmpretrain (mmpretrain_mae).
 """
@@ -41,8 +41,9 @@ from torch.utils.flop_counter import (
 import bimm_mm
 from bimm_mm.engine.hooks.compile_hook import compile_modules
 from bimm_mm.models import TubeMasking
+from bimm_mm.utils.tables import markdown_table
 
-CONFIGS = Path(__file__).parents[2] / 'configs/bimm'
+CONFIGS = Path(__file__).parents[1] / 'configs/bimm'
 aten = torch.ops.aten
 # torch's counter knows the attention kernels of GPUs only
 CPU_ATTENTION = {
@@ -377,12 +378,12 @@ def profile(names: list[str], args: argparse.Namespace, rows: int = 12) -> str:
         times[name] = operator_times(contestant, args.steps)
     operators = {key for table in times.values() for key in table}
     longest = sorted(operators, key=lambda key: -max(t.get(key, 0) for t in times.values()))
-    lines = [f'| operator, ms per step | {" | ".join(names)} |', '|---|' + '---:|' * len(names)]
-    for key in longest[:rows]:
-        cells = ' | '.join(f'{1e3 * times[name].get(key, 0):.0f}' for name in names)
-        lines.append(f'| `{key}` | {cells} |')
-    sums = ' | '.join(f'{1e3 * sum(times[name].values()):.0f}' for name in names)
-    return '\n'.join([*lines, f'| all | {sums} |'])
+    lines = [
+        [f'`{key}`', *(f'{1e3 * times[name].get(key, 0):.0f}' for name in names)]
+        for key in longest[:rows]
+    ]
+    lines.append(['all', *(f'{1e3 * sum(times[name].values()):.0f}' for name in names)])
+    return markdown_table(['operator, ms per step', *names], lines, 'l' + 'r' * len(names))
 
 
 def describe_machine(device: torch.device) -> str:
@@ -396,11 +397,9 @@ def describe_machine(device: torch.device) -> str:
 
 def table(result: dict) -> str:
     """A result as a Markdown table."""
-    rows = [
-        '| model | step, s | ratio | forward | targets in it | backward | optimizer | TFLOP | MFU '
-        '| memory, GB |',
-        '|---|' + '---:|' * 9,
-    ]
+    head = ['model', 'step, s', 'ratio', 'forward', 'targets in it', 'backward', 'optimizer']
+    head += ['TFLOP', 'MFU', 'memory, GB']
+    rows = []
     for name, values in result['models'].items():
         seconds = values['seconds']
         memory = values['peak_memory']
@@ -416,8 +415,8 @@ def table(result: dict) -> str:
             f'{100 * values["mfu"]:.0f} %',
             '' if memory is None else f'{memory / 1e9:.2f}',
         ]
-        rows.append('| ' + ' | '.join(cells) + ' |')
-    return '\n'.join(rows)
+        rows.append(cells)
+    return markdown_table(head, rows, 'l' + 'r' * 9)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

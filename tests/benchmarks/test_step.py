@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 SHAPE = (3, 4, 32, 32)
-PATH = Path(__file__).parents[2] / 'tools/analysis_tools/benchmark.py'
+PATH = Path(__file__).parents[2] / 'benchmarks/step.py'
 
 
 @pytest.fixture
