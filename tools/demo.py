@@ -4,6 +4,7 @@ Needs no data, no GPU and no mmaction2. ``make demo`` runs it.
 """
 
 import argparse
+import json
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader
 from bimm_mm.evaluation.functional.accuracy import Accuracy
 from bimm_mm.evaluation.functional.features import mean_token_features
 from bimm_mm.evaluation.functional.linear_probe import fit_linear_probe
+from bimm_mm.utils.files import write_text
 from bimm_mm.visualization import draw_reconstruction, save_figure
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'bimm' / 'demo'
@@ -66,15 +68,18 @@ def main() -> None:
     parser.add_argument(
         '--work-dir', type=Path, default='work_dirs/demo', help='default: %(default)s'
     )
+    parser.add_argument(
+        '--seed', type=int, default=0, help='of weights, masks and samples; default: %(default)s'
+    )
     args = parser.parse_args()
     folder = args.work_dir
     start = time.monotonic()
 
     print('Stage 1: the ventral branch, on single frames.')
-    ventral = load('ventral_shapes', folder)
+    ventral = load('ventral_shapes', folder, args.seed)
     train(ventral, 'stage 1')
     print('Stage 2: both branches jointly, on clips, from the ventral encoder of stage 1.')
-    joint = load('joint_shapes', folder)
+    joint = load('joint_shapes', folder, args.seed)
     joint.model.init_dorsal_from = str(Path(ventral.work_dir) / 'last.pth')
     model = train(joint, 'stage 2')
 
@@ -82,7 +87,7 @@ def main() -> None:
     loaders = {
         split: Runner.build_dataloader(joint[f'probe_{split}']) for split in ('train', 'test')
     }
-    torch.manual_seed(0)
+    torch.manual_seed(args.seed)
     untrained = MODELS.build(joint.model)
     trained_scores, random_scores = (probe(m, loaders) for m in (model, untrained))
 
@@ -95,8 +100,16 @@ def main() -> None:
         results = model(inputs, mode='predict')
     save_figure(draw_reconstruction(model, results, samples=(0, 1)), picture)
 
+    explained = explained_variance(model, loaders['test'])
+    scores = {
+        label: dict(trained=trained_scores[label].value, random=random_scores[label].value)
+        for label in LABELS
+    }
+    figures = dict(seed=args.seed, explained=explained, accuracy=scores)
+    write_text(folder / 'figures.json', json.dumps(figures, indent=2) + '\n')
+
     print(f'\nExplained variance of the targets on {len(loaders["test"].dataset)} new clips')
-    for name, value in explained_variance(model, loaders['test']).items():
+    for name, value in explained.items():
         print(f'  {name:16s} {value:6.1%}{"" if value > 0.05 else "   not clearly positive"}')
     print(f'\n{"probe accuracy":16s}   trained        random encoder  chance')
     for label in LABELS:
@@ -112,11 +125,12 @@ def main() -> None:
     print(f'Took {clock(time.monotonic() - start)}.')
 
 
-def load(name: str, folder: Path) -> Config:
+def load(name: str, folder: Path, seed: int) -> Config:
     """A config of the demo."""
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     cfg.work_dir = str(folder / name)
     cfg.experiment_name = name
+    cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
     cfg.log_level = 'WARNING'  # the progress is enough to read; all scalars are in the work dir
     return cfg
 

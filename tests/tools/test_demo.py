@@ -1,6 +1,7 @@
 """The demo from end to end, with a few steps instead of thousands."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -16,8 +17,8 @@ def demo(monkeypatch):
     spec.loader.exec_module(module)
     load = module.load
 
-    def load_short(name, folder):
-        cfg = load(name, folder)
+    def load_short(name, folder, seed):
+        cfg = load(name, folder, seed)
         cfg.train_cfg.max_iters = 3
         for split in ('probe_train', 'probe_test'):
             if split in cfg:
@@ -31,6 +32,8 @@ def demo(monkeypatch):
 def test_demo_trains_both_stages_probes_and_draws(demo, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['demo.py', '--work-dir', str(tmp_path)])
     demo.main()
+    figures = json.loads((tmp_path / 'figures.json').read_text())
+    assert set(figures['accuracy']) == {'motion', 'shape', 'texture'}
     printed = capsys.readouterr().out
     assert (tmp_path / 'ventral_shapes' / 'last.pth').exists()
     assert (tmp_path / 'joint_shapes' / 'last.pth').exists()
