@@ -11,6 +11,7 @@ and its diff is read before it is committed.
 import re
 import sys
 from collections import defaultdict
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,11 +30,9 @@ GOLDEN = ROOT / 'tests' / 'golden'
 
 def registered_names() -> str:
     """One line for each part of this package that is in one of mmengine's root registries."""
-    for path in sorted((ROOT / 'bimm_mm' / 'datasets').glob('*.py')):
-        try:
-            __import__(f'bimm_mm.datasets.{path.stem}')
-        except ImportError:
-            pytest.skip(f'{path.name} needs a package that is not installed')
+    for path in sorted((ROOT / 'bimm_mm').rglob('*.py')):
+        if path.name != '__main__.py':
+            import_module('.'.join(path.relative_to(ROOT).with_suffix('').parts))
     lines = {
         f'{registry_name} {name}'
         for registry_name, registry in vars(mmengine.registry).items()

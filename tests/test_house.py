@@ -60,7 +60,7 @@ def room_of(module: str) -> str | None:
 
 
 def test_every_room_has_a_floor():
-    assert {room_of(name) for name in MODULES} - {None} == set(FLOOR_OF)
+    assert {room_of(name) for name in MODULES} - {None} <= set(FLOOR_OF)
 
 
 @pytest.mark.parametrize('room', FLOOR_OF)

@@ -29,7 +29,7 @@ def encode_dataset(
             (B, D) each.
         preprocessor: Turns a batch of the loader into normalized ``inputs``, (B, ...) or
             mmaction2's (B, views, ...).
-        data: The loader, in a fixed order.
+        data: The loader, in a fixed order; without ``data_samples``, each input is a sample.
         labels: Attributes of a data sample that hold a class, counted from 0.
 
     Returns:
@@ -42,7 +42,7 @@ def encode_dataset(
     features: list[list[Tensor]] = []
     classes: dict[str, list[int]] = {label: [] for label in labels}
     for batch in data:
-        samples = batch['data_samples']
+        samples = batch.get('data_samples') or ()
         for sample in samples:
             for label, values in classes.items():
                 if label not in sample:
@@ -50,7 +50,7 @@ def encode_dataset(
                 values.append(int(sample.get(label)))
         x = preprocessor(batch)['inputs']
         x = x.flatten(0, 1) if x.dim() == 6 else x  # (B, views, ...) to (B * views, ...)
-        views = len(x) // len(samples)  # clips and crops of one video
+        views = len(x) // len(samples) if samples else 1  # clips and crops of one video
         parts = [part.float().cpu().unflatten(0, (-1, views)).mean(1) for part in encode(x)]
         features = features or [[] for _ in parts]
         for collected, part in zip(features, parts, strict=True):
