@@ -1,0 +1,114 @@
+"""The process that decodes videos for another one; started by ``isolated.py``, by its path.
+
+It imports this folder alone, not the rest of the package, and keeps one video open at a time.
+"""
+
+import ctypes
+import importlib.util
+import mmap
+import os
+import signal
+import sys
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
+from pathlib import Path
+
+import numpy as np
+
+PR_SET_PDEATHSIG = 1
+
+
+def import_room():
+    """This folder as a package of the name ``video``."""
+    folder = Path(__file__).parent
+    spec = importlib.util.spec_from_file_location(
+        'video', folder / '__init__.py', submodule_search_locations=[str(folder)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules['video'] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Server:
+    """Answers requests ``(method, *arguments)`` until an EOFError ends it.
+
+    Args:
+        connection: to the other process.
+        video: this folder as a package.
+    """
+
+    def __init__(self, connection: Connection, video) -> None:
+        self.connection, self.video = connection, video
+        self.reader = None
+        self.buffers: dict[int, mmap.mmap] = {}
+
+    def serve(self) -> None:
+        """Answers are ``('value', value)`` or ``('error', (class, arguments))``."""
+        self.connection.send('ready')
+        while True:
+            method, *arguments = self.connection.recv()
+            try:
+                answer = 'value', getattr(self, method)(*arguments)
+            except Exception as error:
+                answer = 'error', portable(error, method)
+            self.connection.send(answer)
+            if method == 'buffer':
+                self.receive(*arguments)
+
+    def open(self, source, backend: str | None, num_threads: int) -> tuple:
+        """Open a video; number of frames, frames per second, (H, W), name of the backend."""
+        self.close()  # the one before
+        self.reader = self.video.open_video(source, backend, num_threads=num_threads)
+        return len(self.reader), self.reader.fps, self.reader.shape, self.reader.backend
+
+    def buffer(self, number: int, size: int) -> None:
+        """Announce shared memory, which :meth:`receive` takes after the answer."""
+
+    def receive(self, number: int, size: int) -> None:
+        """Map the shared memory."""
+        handle = recv_handle(self.connection)
+        self.buffers[number] = mmap.mmap(handle, size)
+        os.close(handle)
+
+    def read(self, indices, number: int, shape: tuple[int, ...], gone: list[int]) -> None:
+        """Decode frames into shared memory, and let other memory go."""
+        for old in gone:
+            del self.buffers[old]
+        out = np.frombuffer(self.buffers[number], np.uint8, int(np.prod(shape))).reshape(shape)
+        self.reader.read_into(indices, out)
+
+    def close(self) -> None:
+        """Close the video."""
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
+
+
+def portable(error: Exception, method: str) -> tuple[str, tuple]:
+    """Class and arguments of the exception to raise over there."""
+    text = str(error).strip().partition('\n')[0][:300]
+    if isinstance(error, OSError) and error.errno:
+        return 'OSError', (error.errno, error.strerror)
+    for kind in (ImportError, IndexError):
+        if isinstance(error, kind):
+            return kind.__name__, (text,)
+    if type(error).__module__ == 'video.errors' or type(error) is ValueError:
+        return type(error).__name__, (text,)
+    what = 'opened' if method == 'open' else 'decoded'
+    return 'VideoError', (f'cannot be {what} ({type(error).__name__}: {text})',)
+
+
+if __name__ == '__main__':
+    del sys.path[0]  # the folder of this file, whose modules are no top-level ones
+    # What is sent to the whole group of processes is the training's concern: this one ends with it,
+    # be it by the closed connection, or while decoding by the kernel.
+    for name in ('SIGINT', 'SIGTERM', 'SIGUSR1', 'SIGUSR2', 'SIGHUP'):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == int(sys.argv[2]):  # else the parent was gone before that call
+        try:
+            Server(Connection(int(sys.argv[1])), import_room()).serve()
+        except (EOFError, ConnectionError):
+            pass  # the other side is gone

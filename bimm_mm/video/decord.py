@@ -1,0 +1,120 @@
+"""Videos decoded by decord, of those kinds that it reads as the others do."""
+
+import os
+import re
+from collections.abc import Sequence
+
+import decord
+import numpy as np
+
+from .errors import VideoError, unsupported
+from .index import films_of
+from .pyav import PyavReader
+
+# Where decord was found to give ffmpeg's frames, to the bit, also after it sought.
+CONTAINERS = {'mov', 'matroska', 'flv'}
+PIXELS = {'yuv420p', 'yuvj420p', 'yuv444p', 'gbrp'}
+
+
+class DecordReader:
+    """A video read by decord; see :class:`bimm_mm.video.VideoReader`.
+
+    decord counts frames that an edit list hides, takes hidden frames of VP8 for shown ones, seeks to
+    wrong frames in AVI, MPEG and ASF files and where groups of pictures are open, and converts some
+    pixel formats in a way of its own. So the file's index decides (which PyAV reads): what decord
+    would answer otherwise is refused.
+
+    Args:
+        source: path of a local file. (decord crashes on some damaged files that it is given as
+            bytes, and copies them; so it is not.)
+        num_threads: threads of the decoder.
+
+    Raises:
+        UnsupportedVideo: decord cannot read this kind of video, or would give other frames.
+        VideoError: the file is no video.
+    """
+
+    backend = 'decord'
+
+    def __init__(self, source: str | os.PathLike | bytes, num_threads: int = 1) -> None:
+        if isinstance(source, bytes):
+            raise unsupported('decord', 'from memory')
+        path = os.fspath(source)
+        video = PyavReader(path)
+        try:
+            self.fps, self.shape, index = video.fps, video.shape, video.index
+            _refuse(path, index, video.container, video.stream)
+        finally:
+            video.close()
+        try:
+            self.reader = decord.VideoReader(path, num_threads=num_threads)
+            count, shape = len(self.reader), self.reader[0].shape
+        except Exception as error:  # decord's errors have no common class below
+            raise unsupported('decord', f'this file ({_first_line(error)})') from error
+        if (count, shape) != (index.count, (*self.shape, 3)):
+            raise unsupported(
+                'decord', f'this file (it takes {index.count} frames of {self.shape} for {count} '
+                f'of {shape[:2]})'
+            )
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def get_batch(self, indices: Sequence[int]) -> np.ndarray:
+        """(N, H, W, 3) uint8 RGB, as :meth:`bimm_mm.video.VideoReader.get_batch`."""
+        indices = np.asarray(indices, dtype=np.int64)
+        if len(indices) and not 0 <= indices.min() <= indices.max() < self.count:
+            raise IndexError(
+                f'frames {indices.min()} to {indices.max()} of a video of {self.count}'
+            )
+        if not len(indices):
+            return np.empty((0, *self.shape, 3), np.uint8)
+        try:
+            return self.reader.get_batch(indices).asnumpy()
+        except Exception as error:
+            raise VideoError(f'cannot be decoded ({_first_line(error)})') from error
+
+    def read_into(self, indices: Sequence[int], out: np.ndarray) -> None:
+        """As :meth:`get_batch`, into an array of that shape."""
+        out[:] = self.get_batch(indices)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.reader = None
+
+
+def _refuse(path: str, index, container, stream) -> None:
+    """Raise an UnsupportedVideo for what decord is known to answer otherwise."""
+    width, height = index.size
+    formats = container.format.name.split(',')
+    known = (
+        (path.startswith('subfile,'), 'a part of a file'),
+        (not _is_utf8(path), 'a file whose name is not UTF-8'),
+        (CONTAINERS.isdisjoint(formats), f'{formats[0]} files reliably'),
+        (stream.codec_context.name in ('av1', 'libdav1d'), 'AV1'),
+        (len(films_of(container)) > 1, 'a file of several video streams reliably'),
+        (index.discarded, 'a file whose edit list hides frames'),
+        (index.packets != index.count, 'a file with packets that show no frame'),
+        (index.times is None, 'a file whose packets do not tell the times of their frames'),
+        (not index.closed, 'open groups of pictures or intra refresh'),
+        (index.pixels not in PIXELS, f'{index.pixels} with the same colors'),
+        (width % 2 or height % 2 or width < 32, f'frames of {width}x{height} pixels'),
+    )
+    for is_so, what in known:
+        if is_so:
+            raise unsupported('decord', what)
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _first_line(error: Exception) -> str:
+    """What failed; decord puts the time and a place in its source code before it."""
+    first = re.sub(r'\[\d\d:\d\d:\d\d\] \S+: ', '', str(error)).strip().partition('\n')[0]
+    return first or type(error).__name__

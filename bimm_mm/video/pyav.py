@@ -1,0 +1,240 @@
+"""Videos decoded by PyAV: seeks once, and decodes no more frames than needed."""
+
+import io
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
+
+from .errors import VideoError
+from .index import INDICES, Index, choose_stream, decode, decode_all, make_index, packets_of
+from .reader import file_of
+
+# To seek empties the decoder, and reads and throws away what lies before: about as long as this
+# many frames of 340x256 take to decode.
+SEEK_FRAMES = 10
+# Codecs with frames that no other one refers to, which the decoder recognizes before it decodes.
+SKIPPABLE = {'h264', 'mpeg4', 'mpeg2video', 'mpeg1video'}
+
+
+class PyavReader:
+    """A video read by PyAV; see :class:`bimm_mm.video.VideoReader`.
+
+    Args:
+        source: path of a local file, or its content as bytes.
+        num_threads: threads of the decoder; 0 lets FFmpeg choose.
+
+    Raises:
+        VideoError: there is no frame of video, or it cannot be opened.
+    """
+
+    backend = 'pyav'
+
+    def __init__(self, source: str | os.PathLike | bytes, num_threads: int = 1) -> None:
+        self.source = source if isinstance(source, bytes) else os.fspath(source)
+        self.num_threads = num_threads
+        self.reformatter = VideoReformatter()
+        self.container, self.stream = self._open()
+        try:
+            self.index = self._find_index()
+            if not self.index.count:
+                raise VideoError('no frame')
+            self.fps = float(self.stream.average_rate or self.stream.guessed_rate or 0)
+            self.size, self.turns = self.index.size, self.index.turns
+            self.shape = self.size if self.turns % 2 else self.size[::-1]
+        except BaseException:
+            self.close()
+            raise
+
+    def __len__(self) -> int:
+        return self.index.count
+
+    def close(self) -> None:
+        """Close the file."""
+        self.container.close()
+
+    def get_batch(self, indices: Sequence[int]) -> np.ndarray:
+        """(N, H, W, 3) uint8 RGB, as :meth:`bimm_mm.video.VideoReader.get_batch`."""
+        out = np.empty((len(indices), *self.shape, 3), np.uint8)
+        self.read_into(indices, out)
+        return out
+
+    def read_into(self, indices: Sequence[int], out: np.ndarray) -> None:
+        """As :meth:`get_batch`, into an array of that shape."""
+        wanted, places = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
+        if not len(wanted):
+            return
+        if not 0 <= wanted[0] <= wanted[-1] < len(self):
+            raise IndexError(f'frames {wanted[0]} to {wanted[-1]} of a video of {len(self)}')
+        first = {int(place): number for number, place in reversed(list(enumerate(places.ravel())))}
+        for number, frame in self._frames(wanted):
+            self._write(frame, out[first[number]])
+        for number, place in enumerate(places.ravel()):
+            if first[int(place)] != number:
+                out[number] = out[first[int(place)]]
+
+    # opening ------------------------------------------------------------------------------------
+
+    def _open(self):
+        """A container and the stream to read."""
+        source = self.source
+        if isinstance(source, bytes):
+            file = io.BytesIO(source)
+        else:  # else ffmpeg takes what stands before a colon for a protocol
+            file = source if source.startswith('subfile,') else f'file:{source}'
+        try:
+            container = av.open(file, metadata_errors='ignore')
+        except FFmpegError as error:
+            raise VideoError(f'cannot be opened ({error.strerror})') from error
+        try:
+            stream = choose_stream(container)
+        except VideoError:
+            container.close()
+            raise
+        stream.codec_context.thread_count = self.num_threads
+        if self.num_threads != 1:
+            stream.thread_type = 'AUTO'
+        return container, stream
+
+    @contextmanager
+    def _opened_again(self):
+        container, stream = self._open()
+        try:
+            yield container, stream
+        finally:
+            container.close()
+
+    def _restart(self) -> None:
+        """Go to the first packet: not every container can seek there."""
+        self.container.close()
+        self.container, self.stream = self._open()
+
+    def _find_index(self) -> Index:
+        if isinstance(self.source, bytes):
+            return make_index(self.container, self.stream, self._opened_again)
+        key = INDICES.key_of(self.source, file_of(self.source))
+        index = INDICES.get(key)
+        if index is None:
+            index = make_index(self.container, self.stream, self._opened_again)
+            INDICES.put(key, index)
+        return index
+
+    # decoding -----------------------------------------------------------------------------------
+
+    def _write(self, frame: 'av.VideoFrame', out: np.ndarray) -> None:
+        """Convert a frame to RGB and turn it upright."""
+        width, height = self.size
+        rgb = self.reformatter.reformat(frame, width, height, 'rgb24')
+        plane = rgb.planes[0]
+        rows = np.frombuffer(plane, np.uint8, plane.line_size * height).reshape(height, -1)
+        picture = rows[:, : 3 * width].reshape(height, width, 3)
+        out[:] = np.rot90(picture, self.turns) if self.turns else picture
+
+    def _frames(self, wanted: np.ndarray) -> Iterator[tuple[int, 'av.VideoFrame']]:
+        """Places in ``wanted``, which rises, and the frames, in this order.
+
+        Raises:
+            VideoError: a frame cannot be decoded.
+        """
+        if self.index.times is None:
+            yield from self._count_frames(wanted)
+            return
+        times = self.index.times[wanted].tolist()
+        done = 0
+        for place, frame in self._seek_frames(wanted, times):
+            yield place, frame
+            done = place + 1
+        if done == len(wanted):
+            return
+        # Seeking went wrong, as it does in some containers, or the decoder needs more than one
+        # key frame to recover, as with intra refresh.
+        self._restart()
+        for place, frame in self._run(times, done):
+            yield place, frame
+            done = place + 1
+        if done < len(wanted):
+            raise VideoError(f'frame {wanted[done]} of {len(self)} cannot be decoded')
+
+    def _count_frames(self, wanted: np.ndarray) -> Iterator[tuple[int, 'av.VideoFrame']]:
+        """Decode from the first frame on."""
+        self._restart()
+        places = {int(index): place for place, index in enumerate(wanted)}
+        count = 0
+        for count, frame in enumerate(decode_all(self.container, self.stream)):
+            if count in places:
+                yield places[count], frame
+            if count == wanted[-1]:
+                return
+        raise VideoError(f'frame {count + 1} of {len(self)} cannot be decoded')
+
+    def _seek_frames(self, wanted, times) -> Iterator[tuple[int, 'av.VideoFrame']]:
+        """Decode from key frames on, until all frames are there or one is missing."""
+        keys = self.index.keys.tolist()
+        begin = 0
+        while begin < len(wanted):
+            # the frames up to the next key frame that is worth a seek
+            key = max(bisect_right(keys, times[begin]) - 1, 0)
+            end = begin + 1
+            while end < len(wanted):
+                next_key = keys[bisect_right(keys, times[end]) - 1]
+                position = int(np.searchsorted(self.index.times, next_key))
+                if position > wanted[end - 1] + SEEK_FRAMES:
+                    break
+                end += 1
+            self.container.seek(int(keys[key]), stream=self.stream)
+            found = begin
+            for place, frame in self._run(times[:end], begin, keys[key]):
+                yield place, frame
+                found = place + 1
+            if found < end:
+                return
+            begin = end
+
+    def _run(
+        self, times: list[int], begin: int, start: int | None = None
+    ) -> Iterator[tuple[int, 'av.VideoFrame']]:
+        """Decode on from where the container is, until a frame is missing.
+
+        Args:
+            times: of the wanted frames, rising.
+            begin: place of the first one that is wanted.
+            start: time up to which the container was sought; None if it is at its beginning.
+        """
+        context = self.stream.codec_context
+        left, wanted = len(times) - begin, set(times[begin:])
+        can_skip = context.name in SKIPPABLE
+        place, is_first = begin, True
+        for packet in chain(packets_of(self.container, self.stream), [None]):
+            if is_first and start is not None and not _is_at(packet, start):
+                return
+            is_first = False
+            is_wanted = packet is not None and packet.pts in wanted
+            if can_skip:
+                context.skip_frame = 'DEFAULT' if is_wanted or packet is None else 'NONREF'
+            left -= is_wanted
+            # after the last frame that is wanted, the decoder gives what it holds
+            for part in (packet, None) if packet is not None and not left else (packet,):
+                for frame in decode(context, part):
+                    if frame.pts is None or frame.pts < times[place]:
+                        continue
+                    if frame.pts > times[place] or (frame.is_corrupt and start is not None):
+                        return
+                    yield place, frame
+                    place += 1
+                    if place == len(times):
+                        return
+            if packet is not None and not left:
+                return
+
+
+def _is_at(packet, start: int) -> bool:
+    """Whether a seek arrived at a key frame, of ``start`` or before."""
+    return packet is not None and packet.is_keyframe and packet.pts is not None and (
+        packet.pts <= start
+    )
