@@ -19,10 +19,10 @@ PIXELS = {'yuv420p', 'yuvj420p', 'yuv444p', 'gbrp'}
 class DecordReader:
     """A video read by decord; see :class:`bimm_mm.video.VideoReader`.
 
-    decord counts frames that an edit list hides, takes hidden frames of VP8 for shown ones, seeks to
-    wrong frames in AVI, MPEG and ASF files and where groups of pictures are open, and converts some
-    pixel formats in a way of its own. So the file's index decides (which PyAV reads): what decord
-    would answer otherwise is refused.
+    decord counts frames that an edit list hides, takes hidden frames of VP8 for shown ones, seeks
+    to wrong frames in AVI, MPEG and ASF files and where groups of pictures are open, and converts
+    some pixel formats in a way of its own. So the file's index decides (which PyAV reads): what
+    decord would answer otherwise is refused.
 
     Args:
         source: path of a local file. (decord crashes on some damaged files that it is given as
@@ -53,8 +53,9 @@ class DecordReader:
             raise unsupported('decord', f'this file ({_first_line(error)})') from error
         if (count, shape) != (index.count, (*self.shape, 3)):
             raise unsupported(
-                'decord', f'this file (it takes {index.count} frames of {self.shape} for {count} '
-                f'of {shape[:2]})'
+                'decord',
+                f'this file (it takes {index.count} frames of {self.shape} for {count} '
+                f'of {shape[:2]})',
             )
         self.count = count
 

@@ -235,6 +235,9 @@ class PyavReader:
 
 def _is_at(packet, start: int) -> bool:
     """Whether a seek arrived at a key frame, of ``start`` or before."""
-    return packet is not None and packet.is_keyframe and packet.pts is not None and (
-        packet.pts <= start
+    return (
+        packet is not None
+        and packet.is_keyframe
+        and packet.pts is not None
+        and (packet.pts <= start)
     )
