@@ -1,9 +1,10 @@
-# `make demo` and `make test` do all the set-up; a second call installs nothing.
+# `make demo` and `make test` do the set-up that they need; a second call installs nothing.
 # PYTHON=/path/to/python3.11 chooses the interpreter, VENV the folder of the environment.
 
 VENV ?= .venv
 PYTHON ?=
 stamp := $(VENV)/.installed
+core := $(VENV)/.core
 run := PATH="$(abspath $(VENV))/bin:$$PATH"
 
 .PHONY: help install demo test test-faults lint clean
@@ -11,7 +12,7 @@ run := PATH="$(abspath $(VENV))/bin:$$PATH"
 
 help:
 	@echo 'make install    create $(VENV): the pinned versions, mmcv compiled, this package'
-	@echo 'make demo       pretrain a small BIMM in both stages and show what it learned'
+	@echo 'make demo       pretrain a small BIMM in both stages and show what it learned; compiles nothing'
 	@echo 'make test       lint, then all tests'
 	@echo 'make test-faults kill trainings at random, and feed 1,000 broken files (minutes)'
 	@echo 'make lint       ruff check and ruff format --check'
@@ -19,11 +20,15 @@ help:
 
 $(stamp): $(wildcard requirements/*.txt) setup.py tools/misc/install.sh
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash tools/misc/install.sh
+	@touch $@ $(core)
+
+$(core): $(wildcard requirements/*.txt) setup.py tools/misc/install.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash tools/misc/install.sh core
 	@touch $@
 
 install: $(stamp)
 
-demo: $(stamp)
+demo: $(core)
 	@$(run) python tools/demo.py
 
 lint: $(stamp)

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # Creates $VENV (default .venv) with the pinned versions and the package itself, editable.
-# May be called again at any time, also after an interruption: what is there already is kept.
+#   install.sh core   what the demo and pretraining need: torch, mmengine, mmcv-lite (minutes)
+#   install.sh        everything: mmcv compiled in place of mmcv-lite, OpenMMLab's libraries, test tools
+# In either order, and again at any time, also after an interruption: what is there already is kept.
 # PYTHON chooses the interpreter (3.10 to 3.12).
 set -euo pipefail
+what=${1:-all}
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 venv=${VENV:-.venv}
 pins=requirements/pins.txt
@@ -60,8 +63,9 @@ fi
   fail "$python has no venv module; on Debian or Ubuntu: apt install python3-venv"
 
 mmcv_works() { "$venv/bin/python" -c 'import mmcv._ext' >/dev/null 2>&1; }
+mmcv_imports() { "$venv/bin/python" -c 'import mmcv' >/dev/null 2>&1; }
 
-if ! mmcv_works; then
+if [ "$what" = all ] && ! mmcv_works; then
   compiler=${CXX:-c++}
   command -v "${compiler%% *}" >/dev/null ||
     fail "no C++ compiler ($compiler), which mmcv is compiled with; on Debian or Ubuntu: apt install g++"
@@ -77,11 +81,28 @@ fi
 log=$venv/install.log
 : >"$log"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check install -c "$pins")
+if [ "$what" = core ]; then
+  clock 'installing torch (some GB)' "${pip[@]}" -r requirements/core.txt
+  mmcv_imports || clock 'installing mmcv-lite, which needs no compiler' "${pip[@]}" mmcv-lite
+  clock 'installing bimm_mm' "${pip[@]}" --no-deps -e .
+  printf '%s is ready for the demo and for pretraining\n' "$venv"
+  exit
+fi
 # core.txt too: mmcv cannot be imported, so not be checked below, without mmengine.
 clock 'installing torch and what mmcv is compiled with (some GB)' \
   "${pip[@]}" -r requirements/build.txt -r requirements/core.txt
 
 # 3. mmcv. Its wheel belongs to the torch it was compiled against, which pip's cache does not know.
+# It takes the place of mmcv-lite, which has the same folder, when it is compiled and not before.
+compile() {
+  rm -rf "$venv/wheels"
+  clock "$1" "$venv/bin/python" -m pip --disable-pip-version-check wheel -v -c "$pins" \
+    --no-build-isolation --no-deps -w "$venv/wheels" mmcv
+  "$venv/bin/python" -m pip uninstall -y mmcv-lite >>"$log" 2>&1
+  "${pip[@]}" --force-reinstall --no-deps "$venv"/wheels/mmcv-*.whl >>"$log" 2>&1
+  rm -rf "$venv/wheels"
+}
+
 if ! mmcv_works; then
   export MMCV_WITH_OPS=1
   # With a GPU but no nvcc of torch's CUDA version, mmcv's setup would stop; its ops are then built for the CPU,
@@ -104,12 +125,11 @@ PY
     echo "no nvcc of torch's CUDA version: mmcv's ops are compiled for the CPU only"
     export CUDA_VISIBLE_DEVICES=''
   fi
-  mmcv=("${pip[@]}" -v --no-build-isolation --force-reinstall --no-deps mmcv)
-  clock 'compiling mmcv (once; about 9 minutes on 2 cores, less with more)' "${mmcv[@]}"
+  compile 'compiling mmcv (once; about 9 minutes on 2 cores, less with more)'
   if ! mmcv_works; then
     echo 'the mmcv wheel in the cache of pip belongs to another torch'
     "$venv/bin/python" -m pip cache remove mmcv >>"$log" 2>&1 || true
-    clock 'compiling mmcv again' "${mmcv[@]}"
+    compile 'compiling mmcv again'
   fi
   mmcv_works || fail "mmcv was compiled, but importing it says: $("$venv/bin/python" -c 'import mmcv._ext' 2>&1 | tail -n 1)"
 fi
