@@ -45,7 +45,7 @@ def places(ids: Tensor, batch: int, rows: int, columns: int) -> tuple[Tensor, ..
     return samples, ids // (rows * columns), ids // columns % rows, ids % columns
 
 
-TIME_POSITIONS = ('added', 'divided')  # how positions hold the time of a clip
+TIME_POSITIONS = ('added', 'divided', 'sequence')  # how positions hold the time of a clip
 
 
 def sincos_position_embedding(
@@ -62,18 +62,25 @@ def sincos_position_embedding(
         time (str): how the positions of a clip hold the time. 'added': a code of the time, in all
             channels and 0 on average over the clip, is added to the position in the image (our
             choice), so that an encoder of images finds the places where it knows them. 'divided':
-            the channels are divided among columns, rows and frames.
+            the channels are divided among columns, rows and frames. 'sequence': tokens are
+            numbered in their order, and the number is encoded (VideoMAE's); see
+            :func:`sequence_position_embedding`.
 
     Returns:
         Tensor: (1, T', H', W', C) float32 with T' = 1 for an image.
+
+    Raises:
+        ValueError: for another ``time``, or an odd or too small ``embed_dims``.
     """
     if time not in TIME_POSITIONS:
-        raise ValueError(f"time='{time}' must be 'added' or 'divided'")
+        raise ValueError(f"time='{time}' must be 'added', 'divided' or 'sequence'")
     if embed_dims < 2 * len(grid) or embed_dims % 2:
         raise ValueError(
             f'embed_dims={embed_dims} is too small or odd for a position embedding over '
             f'{len(grid)} axes: an even number of at least {2 * len(grid)} is needed'
         )
+    if time == 'sequence' and len(grid) == 3:
+        return sequence_position_embedding(embed_dims, grid)
     axes = grid if time == 'divided' else grid[-2:]
     share = embed_dims // len(axes) // 2 * 2
     widths = [embed_dims - share * (len(axes) - 1)]  # axis 0 gets what is left over
@@ -88,6 +95,27 @@ def sincos_position_embedding(
         code = sines_and_cosines(grid[0], embed_dims)
         embedding = embedding + (code - code.mean(0)).view(grid[0], 1, 1, embed_dims)
     return embedding.float().reshape(1, *((1,) * (3 - len(grid))), *grid, embed_dims)
+
+
+def sequence_position_embedding(embed_dims: int, grid: tuple[int, int, int]) -> Tensor:
+    """One-dimensional sine-cosine positions of the tokens of a clip, numbered in their order.
+
+    Sines at even channels and cosines at odd ones, with frequencies from 1 down to 1/10000
+    (Vaswani et al., 2017, section 3.5; VideoMAE's).
+
+    Args:
+        embed_dims (int): C, even.
+        grid (tuple[int, int, int]): (T', H', W') in tokens.
+
+    Returns:
+        Tensor: (1, T', H', W', C) float32.
+    """
+    pair = torch.arange(embed_dims, dtype=torch.float64) // 2
+    frequency = 10000 ** (-2 * pair / embed_dims)
+    angle = torch.arange(math.prod(grid), dtype=torch.float64)[:, None] * frequency
+    angle[:, 0::2].sin_()
+    angle[:, 1::2].cos_()
+    return angle.float().view(1, *grid, embed_dims)
 
 
 def sines_and_cosines(length: int, width: int) -> Tensor:

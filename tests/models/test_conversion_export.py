@@ -9,7 +9,6 @@ from torch import nn
 
 from bimm_mm.models import BimmViT, DualBranchPretrainer
 from bimm_mm.models.conversion import complete_videomae, export_folder, import_checkpoint
-from bimm_mm.models.conversion.positions import sinusoid_positions
 
 transformers = pytest.importorskip('transformers', reason='loads what is exported')
 timm = pytest.importorskip('timm', reason='loads what is exported')
@@ -109,8 +108,7 @@ def test_mean_pooled_encoders_in_timm(tmp_path, settings, with_cls_token):
 
 @torch.no_grad()
 def test_encoder_like_videomae_in_transformers(tmp_path):
-    encoder = build(True, with_cls_token=False)
-    encoder.pos_embed.copy_(sinusoid_positions((2, 4, 4), 48))
+    encoder = build(True, with_cls_token=False, time_positions='sequence')
     source = save(tmp_path / 'encoder.pth', encoder, 'dorsal')
     exported = export_folder(source, tmp_path / 'hf', 'dorsal', 'huggingface')
     assert not exported.differences and not exported.dropped
@@ -144,8 +142,7 @@ def test_dorsal_branch_in_transformers(joint, tmp_path):
 @torch.no_grad()
 def test_finetuned_encoder_in_transformers(tmp_path):
     settings = dict(out_type='avg_featmap', norm_after_mean=True)
-    encoder = build(True, with_cls_token=False, **settings)
-    encoder.pos_embed.copy_(sinusoid_positions((2, 4, 4), 48))
+    encoder = build(True, with_cls_token=False, time_positions='sequence', **settings)
     source = save(tmp_path / 'encoder.pth', encoder, 'dorsal', **settings)
     export_folder(source, tmp_path / 'hf', 'dorsal', 'huggingface')
     theirs = transformers.VideoMAEForVideoClassification.from_pretrained(tmp_path / 'hf').eval()

@@ -81,7 +81,7 @@ def test_clip_positions_are_those_of_the_image_and_a_code_of_the_time():
 
 
 def test_unknown_way_to_hold_the_time():
-    with pytest.raises(ValueError, match="time='learned' must be 'added' or 'divided'"):
+    with pytest.raises(ValueError, match="time='learned' must be 'added', 'divided' or"):
         sincos_position_embedding(24, (4, 3, 5), 'learned')
 
 
@@ -94,6 +94,18 @@ def test_clip_positions_can_be_divided_among_the_axes():
     assert (frames == frames[:, :1, :1]).all()
     tokens = embedding.flatten(0, 3)
     assert (torch.cdist(tokens, tokens) + 10 * torch.eye(60)).min() > 0.5
+
+
+def test_clip_positions_can_be_those_of_videomae():
+    """Numbers in the order of the tokens; sines at even channels, cosines at odd ones."""
+    dims, grid = 8, (2, 3, 5)
+    tokens = sincos_position_embedding(dims, grid, 'sequence').view(-1, dims)
+    for number, token in enumerate(tokens):
+        angles = [number / 10000 ** (2 * pair / dims) for pair in range(dims // 2)]
+        wanted = [f(angle) for angle in angles for f in (math.sin, math.cos)]
+        torch.testing.assert_close(token, torch.tensor(wanted))
+    image = sincos_position_embedding(dims, grid[1:], 'sequence')  # of an image: MAE's
+    assert torch.equal(image, sincos_position_embedding(dims, grid[1:]))
 
 
 @pytest.mark.parametrize('dims, grid', [(4, (2, 2, 2)), (7, (2, 2)), (2, (2, 2))])

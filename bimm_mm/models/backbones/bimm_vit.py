@@ -59,8 +59,9 @@ class BimmViT(BaseModule):
         global_blocks (Sequence[int]): blocks, counted from 0, that attend globally even where
             ``window_size`` is set.
         norm_eps (float): epsilon of all LayerNorms. Encoders of transformers have 1e-12.
-        time_positions (str): 'added' or 'divided', how positions hold the time of a clip; see
-            :func:`sincos_position_embedding`. Checkpoints have positions of their own, which hold.
+        time_positions (str): 'added', 'divided' or 'sequence' (VideoMAE's), how positions hold the
+            time of a clip; see :func:`sincos_position_embedding`. Checkpoints have positions of
+            their own, which hold.
         inflation (str): 'center' or 'mean', how a clip's patch embedding starts from an image's;
             see :func:`inflate_patch_embedding`.
         pos_interpolation (str): 'bicubic' or 'bilinear', of the position embedding.

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.arch import ARCHS
+from ..layers import sequence_position_embedding
 from ..targets.base import IMAGENET_MEAN, IMAGENET_STD
 from .blocks import mlp_ratio_of
 from .importing import HEADS
-from .positions import sinusoid_positions
 
 EXTRA = 'bimm_mm.'  # of the names of what another library has no place for
 
@@ -201,7 +201,8 @@ def to_huggingface(encoder: Encoder) -> Exported:
     if 'cls_token' in state:
         differences.append('VideoMAE has no class token')
     positions = state['pos_embed']
-    if not torch.equal(positions, sinusoid_positions(positions.shape[1:4], encoder.embed_dims)):
+    videomae = sequence_position_embedding(encoder.embed_dims, positions.shape[1:4])
+    if not torch.equal(positions, videomae):
         tensors[f'{EXTRA}pos_embed'] = positions
         differences.append('VideoMAE adds positions of its own')
     config = dict(

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ..backbones.arch import ARCHS
+from ..layers import sequence_position_embedding
 from .blocks import convert_blocks, reorder, take
 from .layouts import KINDS, Layout
-from .positions import Settings, convert_positions, patch_of, sinusoid_positions
+from .positions import Settings, convert_positions, patch_of
 
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}  # by width, of the known ViTs
 HEAD = 'the head of a task'
@@ -255,7 +256,7 @@ def _convert_decoder(
         if added is not None and added.any():
             return 'the decoder has a position for the class token, TransformerDecoder has none'
     else:
-        positions = sinusoid_positions(grid, width)
+        positions = sequence_position_embedding(width, grid)
     state, arch = convert_blocks(parts, result.kind, 'blocks of the decoder')
     state |= {
         'embed.weight': parts.pop('embed.weight'),

@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from ..layers import sequence_position_embedding
 
 
 @dataclass
@@ -26,27 +27,6 @@ class Settings:
     decoder_num_heads: int | None = None
     norm_pixels: bool | None = None
     norm_eps: float | None = None
-
-
-def sinusoid_positions(grid: tuple[int, int, int], embed_dims: int) -> Tensor:
-    """One-dimensional sine-cosine positions over the tokens of a clip, counted in their order.
-
-    Sines at even channels and cosines at odd ones, with frequencies from 1 down to 1/10000
-    (Vaswani et al., 2017, section 3.5, as VideoMAE takes it).
-
-    Args:
-        grid: (T', H', W') in tokens.
-        embed_dims: C.
-
-    Returns:
-        Tensor: (1, T', H', W', C) float32.
-    """
-    pair = torch.arange(embed_dims, dtype=torch.float64) // 2
-    frequency = 10000 ** (-2 * pair / embed_dims)
-    angle = torch.arange(math.prod(grid), dtype=torch.float64)[:, None] * frequency
-    angle[:, 0::2].sin_()
-    angle[:, 1::2].cos_()
-    return angle.float().view(1, *grid, embed_dims)
 
 
 def patch_of(weight: Tensor) -> tuple[int, int, int]:
@@ -105,7 +85,7 @@ def convert_positions(
         f'{frames * patch[0]} frames of {height}x{width} pixels (--num-frames, --img-size)'
     )
     grid = (frames, height // patch[1], width // patch[2])
-    return sinusoid_positions(grid, weight.shape[0]), None
+    return sequence_position_embedding(weight.shape[0], grid), None
 
 
 def _is_grid(tokens: int, frames: int, patch: tuple[int, int, int], settings: Settings) -> bool:

@@ -20,6 +20,8 @@ class StageDecoder(BaseModule):
         grid_size (tuple[int, int, int]): token grid (T', H', W').
         embed_dims (int): width W of the decoder.
         video (bool): whether the tokens are cubes of a clip, whose positions hold the time, too.
+        time_positions (str): how they hold it: 'added' (our choice), 'divided' or 'sequence'
+            (VideoMAE's); see :func:`sincos_position_embedding`.
     """
 
     predicts = 'masked'
@@ -31,6 +33,7 @@ class StageDecoder(BaseModule):
         grid_size: tuple[int, int, int],
         embed_dims: int,
         video: bool,
+        time_positions: str = 'added',
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -41,7 +44,8 @@ class StageDecoder(BaseModule):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         nn.init.normal_(self.mask_token, std=0.02)
         grid = self.grid_size if video else self.grid_size[1:]
-        self.register_buffer('pos_embed', sincos_position_embedding(embed_dims, grid))
+        positions = sincos_position_embedding(embed_dims, grid, time_positions)
+        self.register_buffer('pos_embed', positions)
 
     def positions(self) -> Tensor:
         """(1, T' * H' * W', W), the position of every token of the grid."""

@@ -19,8 +19,8 @@ def load_ventral_encoder(
     """Initialise an encoder, of images or clips, from a ventral checkpoint.
 
     Blocks, norms, class token and patch embedding are taken over, the latter inflated for clips.
-    Positions are taken over, too; those of clips add their code of the time to them ('divided' ones
-    stay as they are). Norms of stages which the checkpoint's encoder did not have start anew.
+    Positions are taken over, too; those of clips add their code of the time to them (where
+    ``time_positions`` is not 'added', they stay as they are). Norms of stages which the checkpoint's encoder did not have start anew.
 
     Args:
         backbone (nn.Module): :class:`BimmViT`.

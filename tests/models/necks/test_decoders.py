@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from bimm_mm.models import LinearDecoder, TransformerDecoder
+from bimm_mm.models.layers import sincos_position_embedding
 
 GRIDS = [(1, 3, 4), (2, 3, 4)]
 
@@ -119,3 +120,10 @@ def test_head_of_the_transformer_decoder():
 def test_unknown_prediction():
     with pytest.raises(ValueError, match="predict='all' must be 'visible' or 'masked'"):
         linear((1, 2, 2), predict='all')
+
+
+def test_a_decoder_can_have_the_positions_of_videomae():
+    grid, dims = (2, 3, 4), 12
+    decoder = transformer(grid, time_positions='sequence')
+    assert torch.equal(decoder.pos_embed, sincos_position_embedding(dims, grid, 'sequence'))
+    assert not torch.equal(decoder.pos_embed, transformer(grid).pos_embed)
