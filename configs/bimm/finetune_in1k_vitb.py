@@ -1,7 +1,8 @@
 # Finetuning on ImageNet-1K, ViT-B (paper: section 4, table 9).
 #
 # Starts from the ventral encoder inside a checkpoint of stage 1 (paper: 84.8). After joint
-# pretraining:
+# pretraining (paper: 85.2 by the caption of table 9; section 4.2 says that it is the dorsal
+# encoder's, for which see finetune_in1k_vitb_deflated.py and finetune_in1k_vitb_static.py):
 #   --cfg-options model.backbone.init_cfg.checkpoint=work_dirs/joint_k400_vitb/epoch_800.pth
 # An encoder that was exported:
 #   --cfg-options model.backbone.init_cfg.checkpoint=encoder.pth model.backbone.init_cfg.prefix=None

@@ -1,9 +1,7 @@
 # Stage 2 of BIMM, ViT-B on Kinetics-400: both branches jointly (paper: section 3, table 8).
 #
-# The paper starts from the ventral branch, pretrained on ImageNet-1K, and so should every real run.
-# Here init_dorsal_from is None, so that this file runs from a clone; train ventral_in1k_vitb.py
-# first and add
-#   --cfg-options model.init_dorsal_from=work_dirs/ventral_in1k_vitb/epoch_800.pth
+# Starts from the ventral branch, pretrained on ImageNet-1K by ventral_in1k_vitb.py. Without its
+# checkpoint the run stops at once, and says what may take its place.
 _base_ = [
     './_base_/joint_vitb.py',
     './_base_/k400.py',
@@ -11,9 +9,13 @@ _base_ = [
     './_base_/runtime_video.py',
 ]
 
-# made by tools/dataset_converters/extract_contours.py
+model = dict(init_dorsal_from='work_dirs/ventral_in1k_vitb/epoch_800.pth')
+
+# Made by tools/dataset_converters/extract_contours.py. The paper has an edge image for each frame
+# (section 3.2), which is --stride 1; the tool's default is every 8th frame, of which a clip takes
+# the nearest. --stride 4 gives each frame of a clip one of its own.
 train_dataloader = dict(dataset=dict(contour_cache='data/kinetics400/contours'))
 
-# base lr x GPUs x batch per GPU / 16 = 1.2e-3
-optim_wrapper = dict(optimizer=dict(lr=1.5e-4 * 8 * 16 / 16))
-auto_scale_lr = dict(enable=False, base_batch_size=128)  # what that lr is for
+# base lr x batch per GPU / 16 = 1.5e-4
+optim_wrapper = dict(optimizer=dict(lr=1.5e-4 * 16 / 16))
+auto_scale_lr = dict(enable=False, base_batch_size=16 * 16)

@@ -2,6 +2,7 @@
 _base_ = ['./joint_ssv2_vitb.py']
 
 model = dict(
+    init_dorsal_from='work_dirs/ventral_in1k_vitb_edge/epoch_800.pth',
     ventral=dict(
         targets=[
             dict(type='GaborTarget'),

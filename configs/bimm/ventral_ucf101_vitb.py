@@ -20,6 +20,6 @@ train_dataloader = dict(
     )
 )
 
-# base lr x GPUs x batch per GPU / 256 = 6e-4, as joint_ucf101_vitb.py
-optim_wrapper = dict(optimizer=dict(lr=3e-4 * 8 * 64 / 256))
-auto_scale_lr = dict(enable=False, base_batch_size=512)  # what that lr is for
+# base lr x batch per GPU / 16 = 1.2e-3, as joint_ucf101_vitb.py
+optim_wrapper = dict(optimizer=dict(lr=3e-4 * 64 / 16))
+auto_scale_lr = dict(enable=False, base_batch_size=16 * 64)

@@ -23,6 +23,11 @@ def row(label, **options):
     return dict(label=label, stages=[ventral, dict(config=joint, options=options)])
 
 
+def weigh(label, weights):
+    """The default with other weights of the three losses, in both branches."""
+    return row(label, ventral__loss_weights=weights, dorsal__loss_weights=weights)
+
+
 def ends(*blocks):
     """The default with other stage ends."""
     name = 'stages ' + '-'.join(map(str, blocks))
@@ -50,11 +55,17 @@ runs = dict(
         label='VideoMAE', stages=[dict(config='../bimm/demo/comparison/videomae_shapes.py')]
     ),
     dorsal=dict(label='dorsal branch alone', stages=[dict(config=rows + 'dorsal_shapes.py')]),
-    targets_v1=dict(
-        label='targets V1', stages=[ventral, dict(config=rows + 'targets_v1_shapes.py')]
+    # only the losses of the named stages are computed (section 4.3)
+    targets_v1=weigh('targets V1', (1.0, 0.0, 0.0)),
+    targets_v1_v2=weigh('targets V1-V2', (1.0, 8.0, 0.0)),
+    # not in the paper: the last of these stages reads the last block
+    targets_v1_last=dict(
+        label='V1 alone, after block 6',
+        stages=[ventral, dict(config=rows + 'targets_v1_last_shapes.py')],
     ),
-    targets_v1_v2=dict(
-        label='targets V1-V2', stages=[ventral, dict(config=rows + 'targets_v1_v2_shapes.py')]
+    targets_v1_v2_last=dict(
+        label='V1 and V2, after blocks 2 and 6',
+        stages=[ventral, dict(config=rows + 'targets_v1_v2_last_shapes.py')],
     ),
     stages_6=dict(label='stages 6', stages=[ventral, dict(config=rows + 'stages_6_shapes.py')]),
     stages_126=ends(1, 2, 6),
@@ -77,6 +88,10 @@ questions = [
     dict(name='ventral branch', rows=dict(default=92.5, dorsal=91.0, videomae=90.7), source=source),
     dict(
         name='targets', rows=dict(default=92.5, targets_v1_v2=90.2, targets_v1=89.3), source=source
+    ),
+    dict(
+        name='stages without a loss left out of the encoder',
+        rows=dict(default=None, targets_v1_v2_last=None, targets_v1_last=None),
     ),
     dict(
         name='stage ends',

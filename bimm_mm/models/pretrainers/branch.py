@@ -43,7 +43,9 @@ class Branch(BaseModule):
         masking (dict): config of the masking.
         neck (dict): config of the decoders, :class:`MultiStageDecoder`.
         targets (Sequence[dict]): configs of the targets, one per decoder.
-        loss_weights (Sequence[float], optional): one per target; 1 each by default (paper).
+        loss_weights (Sequence[float], optional): one per target; 1 each by default (paper). A loss
+            of weight 0 is not computed, and what serves no other loss (its decoder, blocks after
+            the last stage with a weight) is not trained: neither moved nor decayed.
         decode_ratio (float): share of the masked tokens, in (0, 1], that is decoded and predicted
             in training, drawn anew each time (our choice: 1; VideoMAE V2 decodes half of them).
         init_from (str, optional): checkpoint whose ventral encoder initialises this branch's
@@ -86,6 +88,8 @@ class Branch(BaseModule):
                 f'loss_weights={self.loss_weights} must hold one number for each of the '
                 f'{len(self.targets)} targets'
             )
+        if not any(self.loss_weights):
+            raise ValueError(f'loss_weights={self.loss_weights} must have one above 0')
         self.neck = MODELS.build(
             dict(
                 neck,
@@ -141,6 +145,25 @@ class Branch(BaseModule):
             *(dict(zip(self.names, parts, strict=True)) for parts in (ids, predictions, targets)),
         )
 
+    def unused_parameters(self) -> list[nn.Parameter]:
+        """The parameters that no loss reaches, because those that they serve have weight 0."""
+        read = [s for s, weight in zip(self.neck.stages, self.loss_weights, strict=True) if weight]
+        if len(read) == len(self.loss_weights):
+            return []
+        unused = [
+            decoder
+            for decoder, weight in zip(self.neck.decoders, self.loss_weights, strict=True)
+            if not weight
+        ]
+        if hasattr(self.backbone, 'blocks'):
+            unused += self.backbone.blocks[self.backbone.stage_ends[max(read)] :]
+            unused += [
+                getattr(self.backbone, f'norm{index}')
+                for stage, index in enumerate(self.backbone.out_indices)
+                if stage not in read
+            ]
+        return [parameter for module in unused for parameter in module.parameters()]
+
     def draw_decoded(self, ids_mask: Tensor) -> Tensor:
         """The masked tokens to decode, ascending: (B, M) to (B, at least 1 and at most M)."""
         if not self.training or self.decode_ratio == 1:
@@ -161,6 +184,8 @@ class Branch(BaseModule):
         result = self(x)
         losses, explained = {}, {}
         for name, weight in zip(self.names, self.loss_weights, strict=True):
+            if not weight:
+                continue
             prediction, target = result.predictions[name].float(), result.targets[name]
             error = F.mse_loss(prediction, target)
             losses[name] = weight * error

@@ -108,6 +108,17 @@ class MaskedPretrainer(BaseModel):
         picks = torch.randint(clips.shape[2], (len(clips),), device=clips.device)
         return clips[torch.arange(len(clips), device=clips.device), :, picks]
 
+    def freeze_unused(self) -> None:
+        """Freeze what no loss reaches in any branch, so that an optimizer does not decay it.
+
+        Distributed training would also stop at parameters without a gradient.
+        """
+        used: set[nn.Parameter] = set()
+        for branch in self.branches.values():
+            used |= set(branch.parameters()) - set(branch.unused_parameters())
+        for parameter in set(self.parameters()) - used:
+            parameter.requires_grad_(False)
+
     def gradient_groups(self) -> dict[str, list[nn.Parameter]]:
         """Groups of parameters whose gradient norms are worth a look, by name."""
         groups: dict[str, list[nn.Parameter]] = {}
@@ -149,6 +160,7 @@ class SingleBranchPretrainer(MaskedPretrainer):
                 f'{"both" if branches else "none"}'
             )
         super().__init__(branches, dict.fromkeys(branches, 1.0), data_preprocessor, init_cfg)
+        self.freeze_unused()
 
 
 @MODELS.register_module()
@@ -197,6 +209,7 @@ class DualBranchPretrainer(MaskedPretrainer):
             block = self.ventral.backbone.blocks[index]
             block.is_shared = True
             self.dorsal.backbone.blocks[index] = block
+        self.freeze_unused()
 
     def init_weights(self) -> None:
         """Initialise both branches, then from ``init_dorsal_from``."""

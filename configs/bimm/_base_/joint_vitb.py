@@ -7,7 +7,9 @@ model = dict(
     type='DualBranchPretrainer',
     share='partial',
     dorsal_weight=1.0,
-    init_dorsal_from=None,  # a checkpoint of the ventral stage
+    # algorithm 1, line 8, initializes the dorsal encoder, and says nothing of decoders; recipes name
+    # the checkpoint in init_dorsal_from
+    init_dorsal_decoders=False,
     dorsal=dict(
         backbone=dict(
             type='BimmViT',
@@ -21,7 +23,7 @@ model = dict(
         neck=dict(
             type='MultiStageDecoder',
             decoders=[
-                dict(type='LinearDecoder', embed_dims=256),
+                dict(type='LinearDecoder', embed_dims=256, predict='masked'),
                 dict(type='TransformerDecoder', embed_dims=256, depth=1, num_heads=8),
                 dict(type='TransformerDecoder', embed_dims=384, depth=4, num_heads=6),
             ],

@@ -1,5 +1,5 @@
-# Kinetics-400: 16 frames, every 4th, random crop, no flip (paper: table 8). How to crop is
-# VideoMAE's way. Any folder of videos will do, no labels are needed:
+# Kinetics-400: 16 frames, random crop, no flip (paper: table 8). That every 4th frame is taken, and
+# how to crop, is VideoMAE's way. Any folder of videos will do, no labels are needed:
 #   --cfg-options train_dataloader.dataset.data_root=/path/to/videos
 train_dataloader = dict(
     batch_size=16,  # per GPU

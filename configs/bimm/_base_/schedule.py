@@ -1,11 +1,12 @@
 # AdamW with a cosine schedule after a linear warm-up of 40 epochs, for 800 epochs (paper: table 8).
-# Recipes set the learning rate: base lr x total batch / 16 (paper), the total batch being that of 8
-# GPUs, because the paper's batch size is read as per GPU; where that rule gives far more than
-# MAE-like training bears, MAE's, / 256. A comment in each recipe says which.
+# Recipes set the learning rate: base lr x batch per GPU / 16, the paper's rule, whose batch sizes are
+# read as per GPU. That is MAE's rule, base lr x total batch / 256, for 16 GPUs: so
+# auto_scale_lr.base_batch_size is 16 x batch per GPU, and --auto-scale-lr keeps MAE's rule on any
+# number of GPUs.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=800)
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1.2e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
+    optimizer=dict(type='AdamW', lr=1.5e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
     # biases, norms and tokens are not decayed, as in MAE; blocks shared by both branches count once
     constructor='LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=1.0),

@@ -1,6 +1,7 @@
-# Something-Something V2: 16 frames, every 2nd, random crop and flip (paper: table 8; pretraining
-# has no labels that left and right could spoil). How to crop is VideoMAE's way. The list says which
-# of the videos are for training; its labels are not used. A plain folder of videos instead:
+# Something-Something V2: 16 frames, random crop and flip (paper: table 8; pretraining has no labels
+# that left and right could spoil). That every 2nd frame is taken, and how to crop, is VideoMAE's
+# way. The list says which of the videos are for training; its labels are not used. A plain folder
+# of videos instead:
 #   --cfg-options train_dataloader.dataset.data_root=/path/to/videos
 #                 train_dataloader.dataset.ann_file= train_dataloader.dataset.data_prefix.video=
 train_dataloader = dict(

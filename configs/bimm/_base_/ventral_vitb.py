@@ -8,7 +8,7 @@ model = dict(
         neck=dict(
             type='MultiStageDecoder',
             decoders=[
-                dict(type='LinearDecoder', embed_dims=256),
+                dict(type='LinearDecoder', embed_dims=256, predict='masked'),
                 dict(type='TransformerDecoder', embed_dims=256, depth=1, num_heads=8),
                 dict(type='TransformerDecoder', embed_dims=384, depth=4, num_heads=6),
             ],

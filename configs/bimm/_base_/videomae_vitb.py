@@ -11,13 +11,19 @@ model = dict(
             tubelet_size=2,
             stage_ends=(12,),
             with_cls_token=False,
+            time_positions='sequence',  # VideoMAE's own
         ),
         masking=dict(type='TubeMasking', ratio=0.9),
         neck=dict(
             type='MultiStageDecoder',
             decoders=[
                 dict(
-                    type='TransformerDecoder', embed_dims=384, depth=4, num_heads=6, mlp_head=False
+                    type='TransformerDecoder',
+                    embed_dims=384,
+                    depth=4,
+                    num_heads=6,
+                    mlp_head=False,
+                    time_positions='sequence',
                 ),
             ],
         ),

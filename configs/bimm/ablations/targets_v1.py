@@ -1,11 +1,6 @@
-# Table 7, targets: V1 alone. One stage: its Gabor decoder reads the last block, and predicts masked
-# patches, as nothing else does (our reading). The blocks of the default are shared.
+# Table 7, targets: V1 alone. Only the loss of V1 is computed (paper: section 4.3), nothing moves.
+# What serves the other losses alone, decoders and blocks 3 to 12, stays as it was initialized.
 _base_ = ['../_base_/ablation.py']
 
-one_stage = dict(
-    backbone=dict(stage_ends=(12,)),
-    neck=dict(decoders=[dict(type='LinearDecoder', embed_dims=256, predict='masked')]),
-    targets=[dict(type='GaborTarget')],
-)
-train_dataloader = dict(dataset=dict(contour_cache=None))
-model = dict(share=4, ventral=one_stage, dorsal=one_stage)
+v1 = dict(loss_weights=(1.0, 0.0, 0.0))
+model = dict(ventral=v1, dorsal=v1)

@@ -1,15 +1,6 @@
-# Table 7, targets: V1 and V2. Two stages, of which V2 reads the last block (our reading). The
-# blocks of the default are shared.
+# Table 7, targets: V1 and V2. Only their losses are computed (paper: section 4.3), nothing moves.
+# What serves the last stage alone, decoders and blocks 5 to 12, stays as it was initialized.
 _base_ = ['../_base_/ablation.py']
 
-two_stages = dict(
-    backbone=dict(stage_ends=(2, 12)),
-    neck=dict(
-        decoders=[
-            dict(type='LinearDecoder', embed_dims=256),
-            dict(type='TransformerDecoder', embed_dims=256, depth=1, num_heads=8),
-        ]
-    ),
-    targets=[dict(type='GaborTarget'), dict(type='CachedContourTarget')],
-)
-model = dict(share=4, ventral=two_stages, dorsal=two_stages)
+v1_v2 = dict(loss_weights=(1.0, 1.0, 0.0))
+model = dict(ventral=v1_v2, dorsal=v1_v2)

@@ -7,12 +7,8 @@ model = dict(
     dorsal=dict(
         neck=dict(
             decoders=[
-                dict(
-                    type='TransformerDecoder', embed_dims=384, depth=4, num_heads=6, mlp_head=False
-                ),
-                dict(
-                    type='TransformerDecoder', embed_dims=384, depth=4, num_heads=6, mlp_head=False
-                ),
+                _base_.model.dorsal.neck.decoders[0],
+                _base_.model.dorsal.neck.decoders[0],
             ],
             stages=(0, 0),  # both decoders read the only stage
         ),

@@ -7,6 +7,6 @@ _base_ = [
     '../_base_/runtime_video.py',
 ]
 
-# base lr x GPUs x batch per GPU / 16 = 1.2e-3
-optim_wrapper = dict(optimizer=dict(lr=1.5e-4 * 8 * 16 / 16))
-auto_scale_lr = dict(enable=False, base_batch_size=128)  # what that lr is for
+# base lr x batch per GPU / 16 = 1.5e-4
+optim_wrapper = dict(optimizer=dict(lr=1.5e-4 * 16 / 16))
+auto_scale_lr = dict(enable=False, base_batch_size=16 * 16)

@@ -11,7 +11,8 @@ custom_imports = dict(
 
 arch = dict(embed_dims=128, depth=6, num_heads=4)
 decoders = [
-    dict(type='LinearDecoder', embed_dims=96),
+    # of visible patches, where the paper has masked ones, as in the demo (docs/evidence.md)
+    dict(type='LinearDecoder', embed_dims=96, predict='visible'),
     dict(type='TransformerDecoder', embed_dims=96, depth=1, num_heads=4),
     dict(type='TransformerDecoder', embed_dims=96, depth=2, num_heads=4),
 ]
@@ -22,7 +23,7 @@ model = dict(
     type='DualBranchPretrainer',
     share='partial',
     dorsal_weight=1.0,
-    init_dorsal_from=None,
+    init_dorsal_from=None,  # no ventral stage before
     ventral=dict(
         backbone=dict(type='BimmViT', arch=arch, img_size=64, patch_size=8, stage_ends=(2, 4, 6)),
         masking=dict(type='RandomMasking', ratio=0.5),

@@ -7,6 +7,7 @@ model = dict(
     share='partial',
     dorsal_weight=1.0,
     init_dorsal_from=None,  # the demo puts in its checkpoint of stage 1
+    init_dorsal_decoders=True,  # the dorsal decoders, too, which the paper's recipes do not do
     dorsal=dict(
         backbone=dict(
             type='BimmViT',

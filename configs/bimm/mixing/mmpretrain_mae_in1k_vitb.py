@@ -35,6 +35,6 @@ model = dict(
 
 custom_hooks = [dict(type='FiniteLossHook')]
 
-# base lr x GPUs x batch per GPU / 256 = 8e-4
-optim_wrapper = dict(optimizer=dict(lr=2e-4 * 8 * 128 / 256))
-auto_scale_lr = dict(enable=False, base_batch_size=1024)  # what that lr is for
+# base lr x batch per GPU / 16 = 1.6e-3
+optim_wrapper = dict(optimizer=dict(lr=2e-4 * 128 / 16))
+auto_scale_lr = dict(enable=False, base_batch_size=16 * 128)

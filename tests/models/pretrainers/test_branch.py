@@ -128,6 +128,7 @@ def test_a_branch_learns_one_batch_by_heart(branch, clips):
     'change, message',
     [
         (dict(loss_weights=(1, 1)), r'loss_weights=\(1, 1\) must hold one number for each of .* 3'),
+        (dict(loss_weights=(0, 0, 0)), r'loss_weights=\(0, 0, 0\) must have one above 0'),
         (dict(masking=dict(type='TubeMasking', ratio=0.99)), 'ratio=0.99 masks 16 of 16'),
         (dict(masking=dict(type='TubeMasking', ratio=1.5)), 'ratio=1.5 must lie between 0 and 1'),
         (dict(targets=[dict(type='MotionTarget')] * 3), 'targets must have different names'),

@@ -406,3 +406,52 @@ def test_partial_sharing_needs_a_last_stage_that_starts_at_one_block(make_dual, 
     with pytest.raises((ValueError, TypeError), match=r'stage_ends are \(1, 2, 3\) .* \(1, 3\)'):
         make_dual('partial', dorsal=dorsal)
     assert make_dual(1, dorsal=dorsal).num_shared == 1
+
+
+# losses that are left out ------------------------------------------------------------------------
+
+
+def train_once(model, clips):
+    """The keys of the parameters that a step with weight decay and clips' losses moves."""
+    wrapper = dict(
+        type='OptimWrapper',
+        optimizer=dict(type='AdamW', lr=0.1, weight_decay=0.5),
+        constructor='LayerDecayOptimWrapperConstructor',
+        paramwise_cfg=dict(layer_decay_rate=1.0),
+    )
+    optimizer = build_optim_wrapper(model, wrapper)
+    before = copy.deepcopy(model.state_dict())
+    losses = model(clips, mode='loss')
+    optimizer.update_params(model.parse_losses(losses)[0])
+    moved = {key for key, p in model.named_parameters() if not torch.equal(p, before[key])}
+    return losses, moved
+
+
+@pytest.mark.parametrize('weights, ends', [((1, 0, 0), 1), ((1, 1, 0), 2)])
+def test_a_loss_of_weight_0_is_left_out_and_what_it_trained_stays(
+    make_dual, make_branch, clips, weights, ends
+):
+    branches = {
+        name: dict(make_branch(video=name == 'dorsal'), loss_weights=weights)
+        for name in ('ventral', 'dorsal')
+    }
+    model = make_dual(**branches)
+    losses, moved = train_once(model, clips)
+    kept = [name for i, name in enumerate(SIX) if weights[i % 3]]
+    assert {key for key in losses if key.startswith('loss_')} == {f'loss_{name}' for name in kept}
+    unused = {
+        key
+        for key, _ in model.named_parameters()
+        for number in re.findall(r'(?:blocks\.|norm|neck\.decoders\.)(\d+)', key)[:1]
+        if int(number) >= ends
+    }
+    assert unused and moved == {key for key, _ in model.named_parameters()} - unused
+
+
+def test_a_shared_block_is_trained_if_one_branch_needs_it(make_dual, make_branch, clips):
+    ventral = dict(make_branch(video=False), loss_weights=(1, 0, 0))
+    model = make_dual(ventral=ventral)  # blocks 0 and 1 are shared
+    _, moved = train_once(model, clips)
+    assert any(key.startswith('ventral.backbone.blocks.1.') for key in moved)
+    assert not any(key.startswith('ventral.backbone.blocks.2.') for key in moved)
+    assert any(key.startswith('dorsal.backbone.blocks.2.') for key in moved)

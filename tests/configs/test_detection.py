@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 pytest.importorskip('mmdet', reason='detectors are mmdets')
 pytest.importorskip('mmcv.ops', reason='RoIAlign and NMS are compiled')
 
-REPO = Path(__file__).parents[1]
+REPO = Path(__file__).parents[2]
 CONFIGS = REPO / 'configs' / 'bimm'
 RECIPES = ('maskrcnn_coco_vitb', 'cascade_maskrcnn_coco_vitb', 'atss_coco_vitb')
 SIZE = 64  # instead of 1024 pixels

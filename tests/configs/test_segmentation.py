@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 pytest.importorskip('mmseg', reason='segmentors are mmsegs')
 pytest.importorskip('mmcv.ops', reason='mmseg imports compiled operators')
 
-REPO = Path(__file__).parents[1]
+REPO = Path(__file__).parents[2]
 CONFIGS = REPO / 'configs' / 'bimm'
 NAME = 'upernet_ade20k_vitb'
 SIZE = 64  # instead of 512 pixels

@@ -1,4 +1,4 @@
-# Table 7 at the demo's size, targets: V1 and V2, of which V2 reads the last block. The blocks of
+# Not a row of table 7: V1 and V2 as the only stages, of which V2 reads the last block. The blocks of
 # the default are shared.
 _base_ = ['../joint_shapes.py']
 

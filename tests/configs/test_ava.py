@@ -15,7 +15,7 @@ pytest.importorskip('mmaction', reason='detection is mmaction2')
 pytest.importorskip('mmdet', reason='its detector is mmdet')
 pytest.importorskip('mmcv.ops', reason='RoIAlign is compiled')
 
-CONFIGS = Path(__file__).parents[1] / 'configs' / 'bimm'
+CONFIGS = Path(__file__).parents[2] / 'configs' / 'bimm'
 VIDEOS = ('0f39OWEqJ24', '_-Z6wFjXtGQ')  # AVA's names have eleven characters
 
 

@@ -1,4 +1,4 @@
-# Table 7 at the demo's size, targets: V1 alone, of masked patches, read from the last block. The
+# Not a row of table 7: V1 alone as the only stage, of masked patches, read from the last block. The
 # blocks of the default are shared.
 _base_ = ['../joint_shapes.py']
 

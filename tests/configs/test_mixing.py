@@ -16,7 +16,7 @@ from bimm_mm.models import BimmViT
 
 pytest.importorskip('mmpretrain', reason='mixes with mmpretrain')
 
-REPO = Path(__file__).parents[1]
+REPO = Path(__file__).parents[2]
 CONFIGS = REPO / 'configs' / 'bimm' / 'mixing'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*_in1k_*.py'))
 TINY = dict(embed_dims=24, depth=3, num_heads=2)

@@ -15,7 +15,7 @@ from bimm_mm.models import BimmViT
 
 pytest.importorskip('mmpretrain', reason='classifiers are mmpretrains')
 
-CONFIGS = Path(__file__).parents[1] / 'configs' / 'bimm'
+CONFIGS = Path(__file__).parents[2] / 'configs' / 'bimm'
 NAMES = [
     'finetune_in1k_vitb',
     'finetune_in1k_vitb_deflated',
