@@ -1,8 +1,8 @@
 # Finetuning on ImageNet-1K from the dorsal encoder (paper: 85.2 after joint pretraining by section
 # 4.2; the caption of table 9 says that it is the ventral encoder's). An image goes in as a static
 # clip of 16 frames, which costs what a clip costs: 180 instead of 18 GFLOPs. With
-# model.backbone.num_frames=2 the tokens are those of finetune_in1k_vitb_deflated.py. All else is the
-# recipe of the ventral encoder.
+# model.backbone.num_frames=2 the tokens are those of finetune_in1k_vitb_deflated.py. All else is
+# the recipe of the ventral encoder.
 _base_ = ['./finetune_in1k_vitb.py']
 
 pretrained = 'work_dirs/joint_k400_vitb/epoch_800.pth'

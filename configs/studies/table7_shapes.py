@@ -90,7 +90,7 @@ questions = [
         name='targets', rows=dict(default=92.5, targets_v1_v2=90.2, targets_v1=89.3), source=source
     ),
     dict(
-        name='stages without a loss left out of the encoder',
+        name='where the last stage with a loss ends (not in the paper)',
         rows=dict(default=None, targets_v1_v2_last=None, targets_v1_last=None),
     ),
     dict(

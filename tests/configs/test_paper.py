@@ -69,7 +69,7 @@ def recipes(pattern: str) -> list[str]:
 
 
 def read_settings(title: str, columns: tuple[int, int]) -> list[tuple[str, str, object]]:
-    """(recipe, key, value) of every setting of a table; columns: of the settings, of the recipes."""
+    """(recipe, key, value) of each setting of a table; columns: of settings and recipes."""
     result = []
     for row in section(title)[1:]:
         found = re.findall(r'`([a-z_]\w*(?:\.\w+)+) = ([^`]+)`', row[columns[0]])
@@ -132,7 +132,8 @@ def test_tables_are_those_of_the_paper():
     assert batch == dict(k400='16', ssv2='16', ucf101='64', in1k='128')
     for row in TABLE_8.values():
         rate, base = list(row)[2:4]
-        assert float(row[rate]) == pytest.approx(float(row['base lr']) * int(row['batch size']) / 16)
+        wanted = float(row['base lr']) * int(row['batch size']) / 16
+        assert float(row[rate]) == pytest.approx(wanted)
         assert int(row[base]) == 16 * int(row['batch size'])
     assert TABLE_9.keys() == set(COLUMNS.values())
 

@@ -138,6 +138,7 @@ RECIPES = [
     for arch in ('vitb', 'vitl')
 ]
 
+
 @pytest.mark.parametrize('name', NAMES)
 def test_contours_are_loaded_where_a_target_reads_them(name):
     cfg = load(name)

@@ -20,7 +20,8 @@ def load_ventral_encoder(
 
     Blocks, norms, class token and patch embedding are taken over, the latter inflated for clips.
     Positions are taken over, too; those of clips add their code of the time to them (where
-    ``time_positions`` is not 'added', they stay as they are). Norms of stages which the checkpoint's encoder did not have start anew.
+    ``time_positions`` is not 'added', they stay as they are). Norms of stages which the
+    checkpoint's encoder did not have start anew.
 
     Args:
         backbone (nn.Module): :class:`BimmViT`.

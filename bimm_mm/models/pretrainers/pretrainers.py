@@ -109,9 +109,9 @@ class MaskedPretrainer(BaseModel):
         return clips[torch.arange(len(clips), device=clips.device), :, picks]
 
     def freeze_unused(self) -> None:
-        """Freeze what no loss reaches in any branch, so that an optimizer does not decay it.
+        """Freeze what no loss reaches in any branch.
 
-        Distributed training would also stop at parameters without a gradient.
+        Distributed training would wait for gradients that never come.
         """
         used: set[nn.Parameter] = set()
         for branch in self.branches.values():

@@ -7,8 +7,8 @@ model = dict(
     type='DualBranchPretrainer',
     share='partial',
     dorsal_weight=1.0,
-    # algorithm 1, line 8, initializes the dorsal encoder, and says nothing of decoders; recipes name
-    # the checkpoint in init_dorsal_from
+    # algorithm 1, line 8, initializes the dorsal encoder, and says nothing of decoders; recipes
+    # name the checkpoint in init_dorsal_from
     init_dorsal_decoders=False,
     dorsal=dict(
         backbone=dict(

@@ -1,6 +1,6 @@
 # AdamW with a cosine schedule after a linear warm-up of 40 epochs, for 800 epochs (paper: table 8).
-# Recipes set the learning rate: base lr x batch per GPU / 16, the paper's rule, whose batch sizes are
-# read as per GPU. That is MAE's rule, base lr x total batch / 256, for 16 GPUs: so
+# Recipes set the learning rate: base lr x batch per GPU / 16, the paper's rule, whose batch sizes
+# are read as per GPU. That is MAE's rule, base lr x total batch / 256, for 16 GPUs: so
 # auto_scale_lr.base_batch_size is 16 x batch per GPU, and --auto-scale-lr keeps MAE's rule on any
 # number of GPUs.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=800)

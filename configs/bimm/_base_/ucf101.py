@@ -1,6 +1,6 @@
-# UCF101, split 1: 16 frames, every 4th (paper: section 4), random crop and flip (paper: table 8).
-# How to crop is VideoMAE's way. The list says which of the videos are for training; its labels are not used. A
-# plain folder of videos instead:
+# UCF101, split 1: 16 frames, every 4th (the paper's text), random crop and flip (paper: table 8).
+# How to crop is VideoMAE's way. The list says which of the videos are for training; its labels are
+# not used. A plain folder of videos instead:
 #   --cfg-options train_dataloader.dataset.data_root=/path/to/videos
 #                 train_dataloader.dataset.ann_file= train_dataloader.dataset.data_prefix.video=
 train_dataloader = dict(

@@ -1,5 +1,5 @@
 # Not a row of table 7: V1 and V2 as the only stages, of which V2 reads the last block, so that the
-# whole encoder is trained. The blocks of the default are shared. targets_v1_v2.py is the paper's row.
+# whole encoder is trained. The blocks of the default are shared. The row is targets_v1_v2.py.
 _base_ = ['../_base_/ablation.py']
 
 two_stages = dict(

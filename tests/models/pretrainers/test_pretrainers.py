@@ -446,6 +446,8 @@ def test_a_loss_of_weight_0_is_left_out_and_what_it_trained_stays(
         if int(number) >= ends
     }
     assert unused and moved == {key for key, _ in model.named_parameters()} - unused
+    # DDP would wait for their gradients
+    assert unused == {key for key, p in model.named_parameters() if not p.requires_grad}
 
 
 def test_a_shared_block_is_trained_if_one_branch_needs_it(make_dual, make_branch, clips):

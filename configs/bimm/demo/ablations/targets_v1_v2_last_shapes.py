@@ -1,5 +1,5 @@
-# Not a row of table 7: V1 and V2 as the only stages, of which V2 reads the last block. The blocks of
-# the default are shared.
+# Not a row of table 7: V1 and V2 as the only stages, of which V2 reads the last block. The
+# blocks of the default are shared.
 _base_ = ['../joint_shapes.py']
 
 two_stages = dict(
