@@ -43,7 +43,7 @@ from bimm_mm.engine.hooks.compile_hook import compile_modules
 from bimm_mm.models import TubeMasking
 from bimm_mm.utils.tables import markdown_table
 
-CONFIGS = Path(__file__).parents[1] / 'configs/bimm'
+CONFIGS = Path(__file__).parents[1] / 'configs'
 aten = torch.ops.aten
 # torch's counter knows the attention kernels of GPUs only
 CPU_ATTENTION = {
@@ -126,15 +126,15 @@ def build_mmpretrain_mae() -> nn.Module:
 VIDEO, IMAGE = (3, 16, 224, 224), (3, 224, 224)
 MODELS_TO_TIME: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
     'hf_videomae': (VIDEO, build_hf_videomae),
-    'videomae': (VIDEO, lambda: build_ours('_base_/videomae_vitb.py')),
-    'joint': (VIDEO, lambda: build_ours('joint_k400_vitb_edge.py')),
+    'videomae': (VIDEO, lambda: build_ours('videomae/_base_/videomae_vitb.py')),
+    'joint': (VIDEO, lambda: build_ours('bimm/joint_k400_vitb_edge.py')),
     'joint_half': (
         VIDEO,
-        lambda: build_ours('joint_k400_vitb_edge.py', {'model.dorsal.decode_ratio': 0.5}),
+        lambda: build_ours('bimm/joint_k400_vitb_edge.py', {'model.dorsal.decode_ratio': 0.5}),
     ),
     'hf_mae': (IMAGE, build_hf_mae),
     'mmpretrain_mae': (IMAGE, build_mmpretrain_mae),
-    'mae': (IMAGE, lambda: build_ours('baselines/mae_in1k_vitb.py')),
+    'mae': (IMAGE, lambda: build_ours('mae/mae_in1k_vitb.py')),
 }
 # what the builders import
 PEER_MODULES = {

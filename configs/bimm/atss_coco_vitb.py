@@ -1,6 +1,6 @@
 # A one-stage detector on COCO, ViT-B: ATSS, boxes only. Not in the paper. Head and losses are
 # mmdet's for ATSS; the pyramid has the five strides that it expects.
-_base_ = ['./_base_/coco.py']
+_base_ = ['./_base_/coco.py', '../_base_/runtime.py']
 
 strides = [8, 16, 32, 64, 128]
 model = dict(
@@ -40,3 +40,6 @@ train_dataloader = dict(
 )
 val_evaluator = dict(metric='bbox')
 test_evaluator = val_evaluator
+
+default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='coco/bbox_mAP'))
+visualizer = dict(type='DetLocalVisualizer')

@@ -1,9 +1,9 @@
 # Attentive probe on Kinetics-400, ViT-B: one learned query attends to all tokens of the frozen
 # dorsal encoder. Not in the paper; the probe and its schedule are V-JEPA's (Bardes et al., 2024).
-_base_ = ['./linear_k400_vitb.py']
+_base_ = ['./finetune_k400_vitb.py']
 
 model = dict(
-    backbone=dict(out_type='raw'),
+    backbone=dict(frozen_stages=3, drop_path_rate=0.0, out_type='raw'),
     cls_head=dict(
         _delete_=True,
         type='AttentiveHead',
@@ -12,11 +12,13 @@ model = dict(
         num_classes=_base_.num_classes,
         average_clips='prob',
     ),
+    data_preprocessor=dict(blending=None),
+)
+train_dataloader = dict(
+    dataset=dict(num_repeats=1, pipeline=[*_base_.loading, *_base_.light_augmentation])
 )
 
-max_epochs = 20
-train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=max_epochs)]
+train_cfg = dict(max_epochs=20)
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',

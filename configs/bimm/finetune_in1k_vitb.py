@@ -7,7 +7,7 @@
 # An encoder that was exported:
 #   --cfg-options model.backbone.init_cfg.checkpoint=encoder.pth model.backbone.init_cfg.prefix=None
 # From scratch: --cfg-options model.backbone.init_cfg=None
-_base_ = ['./_base_/finetune_in1k.py']
+_base_ = ['./_base_/finetune_in1k.py', '../_base_/runtime.py']
 
 pretrained = 'work_dirs/ventral_in1k_vitb/epoch_800.pth'
 model = dict(
@@ -16,9 +16,7 @@ model = dict(
     ),
 )
 
-max_epochs = 100
-train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=max_epochs)]
+train_cfg = dict(max_epochs=100)
 # Table 9's 2e-3 is read as the rate of the whole batch, GPUs x images per GPU = 1024: MAE's code
 # finetunes ViT-B with this rate, batch and layer decay. By the rule of the video recipes, / 256, it
 # would be 8e-3.
@@ -27,3 +25,4 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=0.65),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=1024)  # what that lr is for
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='accuracy/top1'))

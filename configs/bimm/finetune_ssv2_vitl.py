@@ -16,6 +16,4 @@ model = dict(
     cls_head=dict(in_channels=1024),
 )
 
-max_epochs = 30
-train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=max_epochs)]
+train_cfg = dict(max_epochs=30)

@@ -5,9 +5,9 @@
 # checkpoint the run stops at once, and says what may take its place.
 _base_ = [
     './_base_/joint_vitb.py',
-    './_base_/ssv2.py',
-    './_base_/schedule.py',
-    './_base_/runtime_video.py',
+    '../_base_/ssv2.py',
+    '../_base_/pretrain.py',
+    '../_base_/runtime.py',
 ]
 
 model = dict(init_dorsal_from='work_dirs/ventral_in1k_vitb/epoch_800.pth')
@@ -15,7 +15,7 @@ model = dict(init_dorsal_from='work_dirs/ventral_in1k_vitb/epoch_800.pth')
 # Made by tools/dataset_converters/extract_contours.py. The paper has an edge image for each frame
 # (section 3.2), which is --stride 1; the tool's default is every 8th frame, of which a clip takes
 # the nearest. --stride 2 gives each frame of a clip one of its own.
-train_dataloader = dict(dataset=dict(contour_cache='data/sthv2/contours'))
+train_dataloader = dict(dataset=dict(contour_cache='{{$SSV2:data/sthv2}}/contours'))
 
 # base lr x batch per GPU / 16 = 1.5e-4
 optim_wrapper = dict(optimizer=dict(lr=1.5e-4 * 16 / 16))

@@ -4,9 +4,9 @@
 # checkpoint the run stops at once, and says what may take its place.
 _base_ = [
     './_base_/joint_vitb.py',
-    './_base_/ucf101.py',
-    './_base_/schedule_1600e.py',
-    './_base_/runtime_video.py',
+    '../_base_/ucf101.py',
+    '../_base_/pretrain.py',
+    '../_base_/runtime.py',
 ]
 
 model = dict(init_dorsal_from='work_dirs/ventral_in1k_vitb/epoch_800.pth')
@@ -14,8 +14,10 @@ model = dict(init_dorsal_from='work_dirs/ventral_in1k_vitb/epoch_800.pth')
 # Made by tools/dataset_converters/extract_contours.py. The paper has an edge image for each frame
 # (section 3.2), which is --stride 1; the tool's default is every 8th frame, of which a clip takes
 # the nearest. --stride 4 gives each frame of a clip one of its own.
-train_dataloader = dict(dataset=dict(contour_cache='data/ucf101/contours'))
+train_dataloader = dict(dataset=dict(contour_cache='{{$UCF101:data/ucf101}}/contours'))
 
 # base lr x batch per GPU / 16 = 1.2e-3
 optim_wrapper = dict(optimizer=dict(lr=3e-4 * 64 / 16))
 auto_scale_lr = dict(enable=False, base_batch_size=16 * 64)
+
+train_cfg = dict(max_epochs=1600)

@@ -1,21 +1,10 @@
 # joint_ucf101_vitb.py with edges found online in place of the paper's contours: no cache is needed.
 _base_ = ['./joint_ucf101_vitb.py']
 
+edges = dict(type='EdgeContourTarget')
 model = dict(
     init_dorsal_from='work_dirs/ventral_in1k_vitb_edge/epoch_800.pth',
-    ventral=dict(
-        targets=[
-            dict(type='GaborTarget'),
-            dict(type='EdgeContourTarget'),
-            dict(type='PixelTarget'),
-        ]
-    ),
-    dorsal=dict(
-        targets=[
-            dict(type='GaborTarget'),
-            dict(type='EdgeContourTarget'),
-            dict(type='MotionTarget'),
-        ]
-    ),
+    ventral=dict(targets=[dict(type='GaborTarget'), edges, dict(type='PixelTarget')]),
+    dorsal=dict(targets=[dict(type='GaborTarget'), edges, dict(type='MotionTarget')]),
 )
 train_dataloader = dict(dataset=dict(contour_cache=None))

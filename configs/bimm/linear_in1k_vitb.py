@@ -22,11 +22,10 @@ train_dataloader = dict(
     )
 )
 
-max_epochs = 90
-train_cfg = dict(max_epochs=max_epochs)
+train_cfg = dict(max_epochs=90)
 param_scheduler = [
     dict(_base_.param_scheduler[0], end=10),
-    dict(_base_.param_scheduler[1], begin=10, end=max_epochs),
+    dict(_base_.param_scheduler[1], begin=10),
 ]
 optim_wrapper = dict(
     _delete_=True,

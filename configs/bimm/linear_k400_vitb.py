@@ -11,9 +11,7 @@ train_dataloader = dict(
     dataset=dict(num_repeats=1, pipeline=[*_base_.loading, *_base_.light_augmentation])
 )
 
-max_epochs = 50
-train_cfg = dict(max_epochs=max_epochs)
-param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=max_epochs)]
+train_cfg = dict(max_epochs=50)
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',

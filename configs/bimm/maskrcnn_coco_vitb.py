@@ -1,6 +1,6 @@
 # Mask R-CNN on COCO, ViT-B (paper: section 4, appendix A). The heads are ViTDet's: two convolutions
 # in the RPN, four and one linear layer for boxes, LayerNorm after convolutions.
-_base_ = ['./_base_/coco.py']
+_base_ = ['./_base_/coco.py', '../_base_/runtime.py']
 
 norm = dict(type='LN2d')
 model = dict(
@@ -101,3 +101,6 @@ model = dict(
         ),
     ),
 )
+
+default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='coco/bbox_mAP'))
+visualizer = dict(type='DetLocalVisualizer')

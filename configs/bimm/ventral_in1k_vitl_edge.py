@@ -1,4 +1,6 @@
 # ventral_in1k_vitl.py with edges found online in place of the paper's contours: no cache is needed.
-_base_ = ['./ventral_in1k_vitb_edge.py']
+_base_ = ['./ventral_in1k_vitl.py']
 
-model = dict(ventral=dict(backbone=dict(arch='large', stage_ends=(4, 8, 24))))
+edges = dict(type='EdgeContourTarget')
+model = dict(ventral=dict(targets=[dict(type='GaborTarget'), edges, dict(type='PixelTarget')]))
+train_dataloader = dict(dataset=dict(contour_cache=None))

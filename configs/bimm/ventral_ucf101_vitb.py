@@ -3,15 +3,15 @@
 # are those of the ablations, the rest is UCF101's (our choice).
 _base_ = [
     './_base_/ventral_vitb.py',
-    './_base_/ucf101.py',
-    './_base_/schedule.py',
-    './_base_/runtime_video.py',
+    '../_base_/ucf101.py',
+    '../_base_/pretrain.py',
+    '../_base_/runtime.py',
 ]
 
 train_dataloader = dict(
     dataset=dict(
         # made by tools/dataset_converters/extract_contours.py
-        contour_cache='data/ucf101/contours',
+        contour_cache='{{$UCF101:data/ucf101}}/contours',
         pipeline=[
             dict(type='mmaction.DecordInit'),
             dict(type='mmaction.SampleFrames', clip_len=1, num_clips=1),

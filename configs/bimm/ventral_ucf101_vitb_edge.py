@@ -2,13 +2,6 @@
 # is needed.
 _base_ = ['./ventral_ucf101_vitb.py']
 
-model = dict(
-    ventral=dict(
-        targets=[
-            dict(type='GaborTarget'),
-            dict(type='EdgeContourTarget'),
-            dict(type='PixelTarget'),
-        ]
-    ),
-)
+edges = dict(type='EdgeContourTarget')
+model = dict(ventral=dict(targets=[dict(type='GaborTarget'), edges, dict(type='PixelTarget')]))
 train_dataloader = dict(dataset=dict(contour_cache=None))

@@ -17,8 +17,17 @@ from bimm_mm.models import BimmViT
 pytest.importorskip('mmpretrain', reason='mixes with mmpretrain')
 
 REPO = Path(__file__).parents[2]
-CONFIGS = REPO / 'configs' / 'bimm' / 'mixing'
-NAMES = sorted(path.stem for path in CONFIGS.glob('*_in1k_*.py'))
+CONFIGS = {
+    name: REPO / 'configs' / folder / f'{name}.py'
+    for folder, name in (
+        ('maskfeat', 'maskfeat_gabor_in1k_vitb'),
+        ('mae', 'mmpretrain_mae_in1k_vitb'),
+        ('bimm', 'supervised_in1k_vitb'),
+        ('bimm', 'ventral_hog_in1k_vitb'),
+        ('bimm', 'ventral_mmpretrain_in1k_vitb'),
+    )
+}
+NAMES = list(CONFIGS)
 TINY = dict(embed_dims=24, depth=3, num_heads=2)
 THEIRS = dict(embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=48)
 
@@ -40,7 +49,7 @@ def images(tmp_path_factory):
 
 
 def load(name):
-    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    cfg = Config.fromfile(CONFIGS[name])
     init_default_scope(cfg.default_scope)
     return cfg
 

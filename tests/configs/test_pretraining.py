@@ -18,13 +18,26 @@ import bimm_mm  # noqa: F401
 from bimm_mm.datasets.contour_cache import SUFFIX, image_file_name
 from bimm_mm.datasets.contour_writer import ContourWriter, write_manifest
 
-CONFIGS = Path(__file__).parents[2] / 'configs' / 'bimm'
+CONFIGS = Path(__file__).parents[2] / 'configs'
 EVERY = sorted(
-    str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts
+    str(path.relative_to(CONFIGS))
+    for path in CONFIGS.rglob('*.py')
+    if '_base_' not in path.parts and 'studies' not in path.parts
 )
-# those that pretrain; what comes after pretraining, and mixing/, have tests of their own
-NAMES = [name for name in EVERY if '/' in name or name.startswith(('ventral_', 'joint_'))]
-NAMES = [name for name in NAMES if not name.startswith('mixing/')]
+
+
+def is_of_mmpretrain(name):
+    """Those that mix with mmpretrain have tests of their own."""
+    return re.search(r'mmpretrain|_hog_|maskfeat', name)
+
+
+# those that pretrain; what comes after pretraining has tests of its own
+NAMES = [
+    name
+    for name in EVERY
+    if re.match(r'\w+/(\w+/)+|bimm/(ventral|joint|dorsal)_|mae/|videomae/', name)
+    and not is_of_mmpretrain(name)
+]
 VIT_L = (4, 8, 24)
 
 
@@ -81,7 +94,7 @@ def generated_batch(cfg, samples=2):
 
 def test_there_are_configs():
     folders = {Path(name).parent.name for name in NAMES}
-    assert {'', 'ablations', 'baselines'} <= folders
+    assert {'bimm', 'ablations', 'mae', 'videomae', 'demo'} <= folders
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -152,7 +165,7 @@ def test_contours_are_loaded_where_a_target_reads_them(name):
 
 @pytest.mark.parametrize('name', [*RECIPES, 'ventral_ucf101_vitb'])
 def test_edge_variant_differs_in_the_contours_only(name):
-    cfg, edge = load(f'{name}.py'), load(f'{name}_edge.py')
+    cfg, edge = load(f'bimm/{name}.py'), load(f'bimm/{name}_edge.py')
     assert reads_contours(cfg) and not reads_contours(edge)
     for branch in branches(edge).values():
         types = [target.type for target in branch.targets]
@@ -165,7 +178,7 @@ def test_edge_variant_differs_in_the_contours_only(name):
 
 @pytest.mark.parametrize('name', RECIPES)
 def test_recipe_has_the_papers_branches(name):
-    cfg = load(f'{name}.py')
+    cfg = load(f'bimm/{name}.py')
     large = name.endswith('vitl')
     for branch in branches(cfg).values():
         assert branch.backbone.arch == ('large' if large else 'base')
@@ -189,7 +202,7 @@ def test_recipe_has_the_papers_branches(name):
     'name, shared',
     [
         ('ablations/share_none', 0),
-        ('ablations/share_partial', 4),
+        ('ablations/default', 4),
         ('ablations/share_all', 12),
         ('ablations/stages_12', 4),
         ('ablations/stages_4_8_12', 8),
@@ -202,7 +215,7 @@ def test_recipe_has_the_papers_branches(name):
     ],
 )
 def test_number_of_shared_blocks(name, shared):
-    assert MODELS.build(shrink(load(f'{name}.py')).model).num_shared == shared
+    assert MODELS.build(shrink(load(f'bimm/{name}.py')).model).num_shared == shared
 
 
 def settings(cfg):
@@ -220,43 +233,121 @@ def settings(cfg):
     )
 
 
-# per question of table 7, its rows; every one of them is a config, exactly one the default
+DEFAULT = 'bimm/ablations/default'
+# per question of table 7, the config of each of its rows; exactly one is the default
 TABLE_7 = dict(
-    init=('none', 'ucf101', 'in1k'),
-    branch=('videomae', 'dorsal', 'both'),
-    targets=('v1', 'v1_v2', 'all'),
-    stages=('12', '4_8_12', '6_9_12', '2_4_12'),
-    share=('none', 'partial', 'all'),
-    mask=('50', '75', '90', '95'),
+    init=('bimm/ablations/init_none', 'bimm/ablations/init_ucf101', DEFAULT),
+    branch=('videomae/videomae_ucf101_vitb', 'bimm/ablations/branch_dorsal', DEFAULT),
+    targets=('bimm/ablations/targets_v1', 'bimm/ablations/targets_v1_v2', DEFAULT),
+    stages=(*(f'bimm/ablations/stages_{ends}' for ends in ('12', '4_8_12', '6_9_12')), DEFAULT),
+    share=('bimm/ablations/share_none', DEFAULT, 'bimm/ablations/share_all'),
+    mask=(*(f'bimm/ablations/mask_{ratio}' for ratio in (50, 75, 95)), DEFAULT),
 )
 
 
-def test_every_row_of_table_7_is_a_config():
-    rows = {f'ablations/{question}_{row}.py' for question in TABLE_7 for row in TABLE_7[question]}
-    others = {'ablations/targets_v1_last.py', 'ablations/targets_v1_v2_last.py'}
-    assert rows | others == {name for name in NAMES if name.startswith('ablations')}
+def test_every_ablation_is_a_row_of_table_7_or_said_not_to_be_one():
+    rows = {f'{row}.py' for rows in TABLE_7.values() for row in rows}
+    others = {f'bimm/ablations/targets_{row}_last.py' for row in ('v1', 'v1_v2')}
+    assert {name for name in NAMES if 'bimm/ablations/' in name} == {
+        name for name in rows | others if 'ablations' in name
+    }
+    for name in others:
+        assert (CONFIGS / name).read_text().startswith('# Not a row of table 7')
 
 
 @pytest.mark.parametrize('question', TABLE_7)
 def test_rows_of_a_question_differ_and_one_is_the_default(question):
-    default = settings(load('ablations/branch_both.py'))
-    rows = [settings(load(f'ablations/{question}_{row}.py')) for row in TABLE_7[question]]
+    default = settings(load(f'{DEFAULT}.py'))
+    rows = [settings(load(f'{row}.py')) for row in TABLE_7[question]]
     assert sum(row == default for row in rows) == 1
     assert all(row not in rows[:index] for index, row in enumerate(rows))
 
 
+def test_readme_links_the_config_of_each_row_of_table_7():
+    text = (CONFIGS / 'bimm' / 'README.md').read_text()
+    text = text.partition('## Ablations')[2].partition('\n## ')[0]
+    linked = re.findall(r'\]\(([\w/.]+\.py)\)', text)
+    linked = [os.path.normpath(f'bimm/{path}') for path in linked]
+    for rows in TABLE_7.values():
+        assert {f'{row}.py' for row in rows} <= set(linked)
+    assert linked.count(f'{DEFAULT}.py') >= len(TABLE_7)
+
+
 def test_ablations_start_from_a_checkpoint_that_a_recipe_writes():
-    for row, recipe in (('init_in1k', 'ventral_in1k_vitb'), ('init_ucf101', 'ventral_ucf101_vitb')):
-        cfg = load(f'{recipe}.py')
+    for row, recipe in (('default', 'ventral_in1k_vitb'), ('init_ucf101', 'ventral_ucf101_vitb')):
+        cfg = load(f'bimm/{recipe}.py')
         written = f'work_dirs/{recipe}/epoch_{cfg.train_cfg.max_epochs}.pth'
-        assert load(f'ablations/{row}.py').model.init_dorsal_from == written
+        assert load(f'bimm/ablations/{row}.py').model.init_dorsal_from == written
 
 
-def test_readme_lists_every_config():
-    text = (CONFIGS / 'README.md').read_text()
-    linked = set(re.findall(r'\]\(([\w/]+\.py)\)', text))
+@pytest.mark.parametrize('folder', ['bimm', 'mae', 'videomae', 'maskfeat'])
+def test_the_readme_of_a_folder_lists_every_config_in_it(folder):
+    text = (CONFIGS / folder / 'README.md').read_text()
+    linked = {
+        os.path.normpath(f'{folder}/{path}') for path in re.findall(r'\]\(([\w/.]+\.py)\)', text)
+    }
     assert linked <= set(EVERY)
-    assert {name for name in EVERY if not name.startswith('demo')} <= linked
+    own = {name for name in EVERY if name.startswith(f'{folder}/')}
+    assert {name for name in own if not name.startswith('bimm/demo')} <= linked
+
+
+def test_every_folder_of_a_method_has_a_readme():
+    folders = {path for path in CONFIGS.iterdir() if path.is_dir()}
+    methods = {path for path in folders if path.name not in ('_base_', 'studies')}
+    assert all((path / 'README.md').is_file() for path in methods)
+
+
+# How a recipe is written -------------------------------------------------------------------------
+
+
+def depth(path):
+    """Files behind one another; the file itself counts 1."""
+    bases = Config._get_base_files(str(path))
+    return 1 + max((depth((path.parent / base).resolve()) for base in bases), default=0)
+
+
+@pytest.mark.parametrize('name', EVERY)
+def test_three_files_at_most_are_behind_one_another(name):
+    assert depth(CONFIGS / name) <= 3
+
+
+@pytest.mark.parametrize(
+    'variable, configs',
+    [
+        ('KINETICS400', ['bimm/joint_k400_vitb', 'bimm/finetune_k400_vitb']),
+        ('SSV2', ['bimm/joint_ssv2_vitb', 'bimm/finetune_ssv2_vitb']),
+        ('UCF101', ['bimm/joint_ucf101_vitb', 'bimm/finetune_ucf101_vitb']),
+        ('HMDB51', ['bimm/finetune_hmdb51_vitb']),
+        ('IMAGENET', ['bimm/ventral_in1k_vitb', 'bimm/finetune_in1k_vitb']),
+        ('AVA', ['bimm/finetune_ava_vitb']),
+        ('COCO', ['bimm/maskrcnn_coco_vitb']),
+        ('ADE20K', ['bimm/upernet_ade20k_vitb']),
+    ],
+)
+def test_an_environment_variable_says_where_a_data_set_is(variable, configs, monkeypatch):
+    before = [Config.fromfile(CONFIGS / f'{n}.py', import_custom_modules=False) for n in configs]
+    monkeypatch.setenv(variable, '/elsewhere')
+    for name, old in zip(configs, before, strict=True):
+        cfg = Config.fromfile(CONFIGS / f'{name}.py', import_custom_modules=False)
+        paths = dict(strings_below(cfg._cfg_dict))
+        default = dict(strings_below(old._cfg_dict))
+        moved = {key for key in paths if paths[key] != default[key]}
+        assert all(paths[key].startswith('/elsewhere') for key in moved)
+        # whatever was below data/ is there now
+        assert moved == {key for key, value in default.items() if value.startswith('data/')}
+
+
+def strings_below(node, path=''):
+    """(place, string) of every string in a config."""
+    if isinstance(node, str):
+        yield path, node
+    elif isinstance(node, dict | list | tuple):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, value in items:
+            yield from strings_below(value, f'{path}.{key}')
+
+
+# A recipe runs -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -299,7 +390,9 @@ def write_contours(kind, folder, cache):
 def test_runner_trains_on_real_data(name, folder, real_data, tmp_path):
     pytest.importorskip('decord', reason='decodes the videos')
     write_contours('videos' if folder == 'clips' else folder, real_data / folder, tmp_path / 'c')
-    cfg = shrink(load(f'{name}.py'), img_size=224, patch_size=16)  # as the recipe's pipeline crops
+    cfg = shrink(
+        load(f'bimm/{name}.py'), img_size=224, patch_size=16
+    )  # as the recipe's pipeline crops
     cfg.merge_from_dict(
         {
             'work_dir': str(tmp_path),

@@ -55,13 +55,13 @@ def on_a_pretended_gpu(model: nn.Module) -> Iterator[OnTheHost]:
             yield host
 
 
-CONFIGS = Path('configs/bimm')
+CONFIGS = Path('configs')
 CLIP = (3, 16, 224, 224)
 
 
 def recipes():
     """Every pretraining recipe of a ViT-B."""
-    found = sorted(CONFIGS.glob('*_vitb*.py')) + sorted(CONFIGS.glob('[bm]*/*_vitb.py'))
+    found = sorted(CONFIGS.glob('*/*_vitb*.py'))
     models = {str(path.relative_to(CONFIGS)): Config.fromfile(path).model for path in found}
     return [path for path, model in models.items() if model.type.endswith('BranchPretrainer')]
 
@@ -95,8 +95,8 @@ def autocast(monkeypatch):
     'config, overrides',
     [
         *((config, {}) for config in recipes()),
-        ('joint_k400_vitb.py', dict(decode_ratio=0.5)),
-        ('joint_k400_vitb.py', dict(backbone=dict(drop_path_rate=0.1))),
+        ('bimm/joint_k400_vitb.py', dict(decode_ratio=0.5)),
+        ('bimm/joint_k400_vitb.py', dict(backbone=dict(drop_path_rate=0.1))),
     ],
 )
 def test_the_losses_neither_wait_nor_leave_the_device(config, overrides, autocast):

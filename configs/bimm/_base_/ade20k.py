@@ -1,16 +1,15 @@
 # ADE20K, 150 classes: 512 x 512 pixels, 160k steps, 1500 of them warm-up, then linear decay (paper:
 # section 4, appendix A). Augmentation and the scales of the multi-scale test are mmseg's for this
 # size. 8 GPUs with 2 images each make the paper's batch of 16.
-# The data elsewhere: --cfg-options train_dataloader.dataset.data_root=... val_dataloader.dataset.
-#   data_root=... test_dataloader.dataset.data_root=...
-_base_ = ['./runtime.py']
+# The environment variable ADE20K says where the data set is.
+_base_ = ['../../_base_/runtime.py']
 
 custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.ade20k'])
 default_scope = 'mmseg'
 
 size = (512, 512)
 ratios = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]  # of the multi-scale test
-data_root = 'data/ade/ADEChallengeData2016'
+data_root = '{{$ADE20K:data/ade/ADEChallengeData2016}}'
 train_dataloader = dict(
     batch_size=2,  # per GPU
     num_workers=8,
@@ -76,15 +75,13 @@ tta_pipeline = [
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-max_iters = 160000
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=16000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
-    dict(  # linear, down to 0
-        type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=1500, end=max_iters
-    ),
+    # linear, down to 0 at the end of the run
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=1500),
 ]
 
 default_hooks = dict(

@@ -11,10 +11,7 @@
 #   --cfg-options model.backbone.init_cfg.checkpoint=encoder.pth model.backbone.init_cfg.prefix=None
 # From scratch: --cfg-options model.backbone.init_cfg=None
 #
-# The data elsewhere: --cfg-options train_dataloader.dataset.data_root=... and the same for val_ and
-# test_dataloader; val_evaluator.ann_file=... and test_evaluator.ann_file=... name a file in full.
-_base_ = ['./runtime.py']
-
+# The environment variable COCO says where the data set is. Recipes add runtime.py.
 custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.coco', 'bimm_mm.engine.float32_heads'])
 default_scope = 'mmdet'
 
@@ -64,7 +61,7 @@ jitter = [
     dict(type='PackDetInputs'),
 ]
 
-data_root = 'data/coco'
+data_root = '{{$COCO:data/coco}}'
 train_dataloader = dict(
     batch_size=2,  # per GPU
     num_workers=8,
@@ -111,8 +108,7 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-max_epochs = 36
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=3)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=36, val_interval=3)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -123,17 +119,11 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=500),
-    dict(type='MultiStepLR', by_epoch=True, begin=0, end=max_epochs, milestones=[27, 33]),
+    dict(type='MultiStepLR', by_epoch=True, begin=0, milestones=[27, 33]),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=16)  # what that lr is for
 
-default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='coco/bbox_mAP'))
 custom_hooks = [
     dict(type='FiniteLossHook'),
     dict(type='Float32HeadsHook'),  # boxes are float32 with --amp, too
 ]
-visualizer = dict(
-    _delete_=True,
-    type='DetLocalVisualizer',
-    vis_backends=[dict(type='LocalVisBackend')],
-)

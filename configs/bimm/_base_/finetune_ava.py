@@ -6,7 +6,7 @@
 # Left out: label smoothing, mixup and cutmix, which the paper's table lists for AVA as well. Boxes
 # with several labels cannot be mixed as clips are. RoI layer, dropout and the loss are mmaction2's
 # for its VideoMAE on AVA.
-_base_ = ['./runtime.py']
+_base_ = ['../../_base_/runtime.py']
 
 custom_imports = dict(imports=['bimm_mm', 'mmaction.models', 'bimm_mm.datasets.ava'])
 default_scope = 'mmaction'
@@ -67,9 +67,9 @@ model = dict(
     test_cfg=dict(rcnn=None),
 )
 
-# Each dataset, and the metric, names its files itself: with --cfg-options, override those.
-frames = 'data/ava/rawframes'
-annotations = 'data/ava/annotations'
+# in the folder AVA of the environment
+frames = '{{$AVA:data/ava}}/rawframes'
+annotations = '{{$AVA:data/ava}}/annotations'
 label_file = f'{annotations}/ava_action_list_v2.2_for_activitynet_2019.pbtxt'
 packing = [
     dict(type='FormatShape', input_format='NCTHW', collapse=True),
@@ -134,8 +134,7 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-max_epochs = 30
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=30, val_interval=5)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -156,12 +155,11 @@ param_scheduler = [
         end=5,
         convert_to_iter_based=True,
     ),
-    dict(  # down to 0, over the epochs from begin to end
+    dict(  # down to 0 at the end of the run, whatever max_epochs is
         type='CosineAnnealingLR',
         eta_min=0.0,
         by_epoch=True,
         begin=5,
-        end=max_epochs,
         convert_to_iter_based=True,
     ),
 ]

@@ -1,10 +1,7 @@
 # What classification of ImageNet-1K has in common (paper: section 4, table 9): an encoder under
 # mmpretrain's ImageClassifier, which reads the class token of the last block. Where the paper is
-# silent, augmentation is MAE's. Folders or lists as mmpretrain's ImageNet reads them; elsewhere:
-#   --cfg-options train_dataloader.dataset.data_root=... val_dataloader.dataset.data_root=...
-#                 test_dataloader.dataset.data_root=...
-_base_ = ['./runtime.py']
-
+# silent, augmentation is MAE's. Folders or lists as mmpretrain's ImageNet reads them, in the folder
+# IMAGENET of the environment. Recipes add runtime.py and set learning rate and number of epochs.
 custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.image'])
 default_scope = 'mmpretrain'
 
@@ -54,7 +51,7 @@ train_dataloader = dict(
     collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='LabeledImageNet',
-        data_root='data/imagenet',
+        data_root='{{$IMAGENET:data/imagenet}}',
         split='train',
         pipeline=[  # no flip (paper: table 9)
             # OpenCV would return a truncated image as whole, with grey in place of the rest
@@ -91,7 +88,7 @@ val_dataloader = dict(
     collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='ImageNet',
-        data_root='data/imagenet',
+        data_root='{{$IMAGENET:data/imagenet}}',
         split='val',
         pipeline=[
             dict(type='LoadImageFromFile'),
@@ -111,7 +108,6 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='Accuracy', topk=(1, 5))
 test_evaluator = val_evaluator
 
-# Each recipe sets the learning rate and the number of epochs.
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='LayerDecayOptimWrapperConstructor',
@@ -127,7 +123,7 @@ param_scheduler = [
         end=20,
         convert_to_iter_based=True,
     ),
-    dict(  # down to 0, over the epochs from begin to end
+    dict(  # down to 0 at the end of the run, whatever max_epochs is
         type='CosineAnnealingLR',
         eta_min=0.0,
         by_epoch=True,
@@ -139,5 +135,4 @@ train_cfg = dict(type='EpochBasedTrainLoop', val_interval=5)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
-default_hooks = dict(checkpoint=dict(interval=5, max_keep_ckpts=2, save_best='accuracy/top1'))
 custom_hooks = [dict(type='FiniteLossHook')]

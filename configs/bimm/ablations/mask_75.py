@@ -1,4 +1,4 @@
 # Table 7, dorsal mask ratio: 0.75.
-_base_ = ['../_base_/ablation.py']
+_base_ = ['./default.py']
 
 model = dict(dorsal=dict(masking=dict(ratio=0.75)))

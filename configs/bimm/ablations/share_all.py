@@ -1,4 +1,4 @@
 # Table 7, sharing: all Transformer blocks.
-_base_ = ['../_base_/ablation.py']
+_base_ = ['./default.py']
 
 model = dict(share='all')

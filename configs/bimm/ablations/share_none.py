@@ -1,4 +1,4 @@
 # Table 7, sharing: none.
-_base_ = ['../_base_/ablation.py']
+_base_ = ['./default.py']
 
 model = dict(share='none')

@@ -1,6 +1,6 @@
 # Not a row of table 7: V1 alone as the only stage, whose decoder reads the last block, so that the
 # whole encoder is trained. The blocks of the default are shared. The row is targets_v1.py.
-_base_ = ['../_base_/ablation.py']
+_base_ = ['./default.py']
 
 one_stage = dict(
     backbone=dict(stage_ends=(12,)),

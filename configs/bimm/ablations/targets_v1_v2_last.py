@@ -1,6 +1,6 @@
 # Not a row of table 7: V1 and V2 as the only stages, of which V2 reads the last block, so that the
 # whole encoder is trained. The blocks of the default are shared. The row is targets_v1_v2.py.
-_base_ = ['../_base_/ablation.py']
+_base_ = ['./default.py']
 
 two_stages = dict(
     backbone=dict(stage_ends=(2, 12)),

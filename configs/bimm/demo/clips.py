@@ -3,11 +3,12 @@
 # frames of each video are decoded once and held in memory, and learned by heart. No ventral stage
 # before. The scales of the targets give each a variance of about 1 here. Sizes and schedule are our
 # choice.
-_base_ = ['../_base_/runtime.py']
+_base_ = ['../../_base_/runtime.py']
 
 custom_imports = dict(
     imports=['bimm_mm', 'bimm_mm.datasets.decoded_clips'], allow_failed_imports=False
 )
+default_scope = 'mmengine'
 
 arch = dict(embed_dims=128, depth=6, num_heads=4)
 decoders = [
@@ -63,9 +64,7 @@ train_dataloader = dict(
     ),
 )
 
-iters = 1800
-warmup = 200
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=iters)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=1800)
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
@@ -74,8 +73,9 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=1.0),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup),
-    dict(type='CosineAnnealingLR', T_max=iters - warmup, by_epoch=False, begin=warmup, end=iters),
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=200),
+    # down to 0 at the end of the run, whatever max_iters is
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=200),
 ]
 custom_hooks = [
     dict(type='GradientNormHook', interval=50),

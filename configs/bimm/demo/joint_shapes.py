@@ -1,6 +1,6 @@
 # Stage 2 of the demo: both branches jointly on generated clips, 8 frames of 32x32 pixels: 64 cubes
 # of 2x8x8, of which half are masked.
-_base_ = ['./ventral_shapes.py']
+_base_ = ['./_base_/shapes.py', '../../_base_/runtime.py']
 
 model = dict(
     type='DualBranchPretrainer',
@@ -8,10 +8,11 @@ model = dict(
     dorsal_weight=1.0,
     init_dorsal_from=None,  # the demo puts in its checkpoint of stage 1
     init_dorsal_decoders=True,  # the dorsal decoders, too, which the paper's recipes do not do
+    ventral=_base_.ventral,
     dorsal=dict(
         backbone=dict(
             type='BimmViT',
-            arch=dict(embed_dims=96, depth=6, num_heads=4),
+            arch=_base_.arch,
             img_size=32,
             patch_size=8,
             num_frames=8,
@@ -27,14 +28,9 @@ model = dict(
 
 train_dataloader = dict(dataset=dict(num_frames=8))
 
-iters = 1600
-warmup = 300
-train_cfg = dict(max_iters=iters)
-optim_wrapper = dict(optimizer=dict(lr=5e-3))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup),
-    dict(type='CosineAnnealingLR', T_max=iters - warmup, by_epoch=False, begin=warmup, end=iters),
-]
+train_cfg = dict(max_iters=1600)
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=1000, max_keep_ckpts=1))
+log_processor = dict(by_epoch=False)
 
 # The probes are trained and tested on other clips.
 probe_train = dict(

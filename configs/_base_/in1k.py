@@ -1,7 +1,10 @@
-# ImageNet-1K: random crop, no flip (paper: table 8). How to crop is MAE's way. Labels are not
-# needed, so any folder of images will do, with or without a subfolder per class:
+# ImageNet-1K: random crop, no flip (paper: table 8). How to crop is MAE's way. The environment
+# variable IMAGENET says where the data set is. Labels are not needed, so any folder of images will
+# do, with or without a subfolder per class:
 #   --cfg-options train_dataloader.dataset.data_root=/path/to/images
 # A list of files: ann_file, as for mmpretrain.CustomDataset.
+custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.image'])
+
 train_dataloader = dict(
     batch_size=128,  # per GPU
     num_workers=8,
@@ -12,7 +15,7 @@ train_dataloader = dict(
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
         type='ImageFolderDataset',
-        data_root='data/imagenet/train',
+        data_root='{{$IMAGENET:data/imagenet}}/train',
         with_label=False,
         pipeline=[
             # OpenCV would return a truncated image as whole, with grey in place of the rest

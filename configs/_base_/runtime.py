@@ -1,7 +1,4 @@
-# What all pretraining runs have in common.
-custom_imports = dict(imports=['bimm_mm'], allow_failed_imports=False)
-default_scope = 'mmengine'
-
+# What all runs have in common: hooks, logs, processes. Nothing here says what is trained.
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, ignore_last=False),
     # each is complete or not there; for an interval in iterations add by_epoch=False
@@ -15,11 +12,6 @@ default_hooks = dict(
     # broken videos and images are replaced and reported; above this share, the run stops
     broken_samples=dict(type='BrokenSamplesHook', max_share=0.01),
 )
-custom_hooks = [
-    dict(type='GradientNormHook', interval=50),
-    dict(type='FiniteLossHook'),
-    dict(type='ExplainedVarianceHook', after_iters=5000),
-]
 # averages over the window; the gradient norms of the groups are measured once in it
 log_processor = dict(window_size=50, mean_pattern=r'loss|time|explained|grad_norm$')
 # curves as vis_data/scalars.json in the work folder; for TensorBoard (pip install tensorboard) add

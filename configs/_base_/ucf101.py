@@ -1,11 +1,13 @@
-# Something-Something V2: 16 frames, random crop and flip (paper: table 8; pretraining has no labels
-# that left and right could spoil). That every 2nd frame is taken, and how to crop, is VideoMAE's
-# way. The list says which of the videos are for training; its labels are not used. A plain folder
-# of videos instead:
+# UCF101, split 1: 16 frames, every 4th (the paper's text), random crop and flip (paper: table 8).
+# How to crop is VideoMAE's way. The environment variable UCF101 says where the data set is; the
+# list says which of the videos are for training, its labels are not used. A plain folder of videos
+# instead:
 #   --cfg-options train_dataloader.dataset.data_root=/path/to/videos
 #                 train_dataloader.dataset.ann_file= train_dataloader.dataset.data_prefix.video=
+custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.video'])
+
 train_dataloader = dict(
-    batch_size=16,  # per GPU
+    batch_size=64,  # per GPU
     num_workers=8,
     persistent_workers=True,
     pin_memory=True,
@@ -14,15 +16,15 @@ train_dataloader = dict(
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
         type='VideoFolderDataset',
-        data_root='data/sthv2',
-        ann_file='sthv2_train_list_videos.txt',
+        data_root='{{$UCF101:data/ucf101}}',
+        ann_file='ucf101_train_split_1_videos.txt',
         data_prefix=dict(video='videos'),
         pipeline=[
             dict(type='mmaction.DecordInit'),
             dict(
                 type='mmaction.SampleFrames',
                 clip_len=16,
-                frame_interval=2,
+                frame_interval=4,
                 num_clips=1,
                 out_of_bound_opt='repeat_last',
             ),

@@ -1,9 +1,9 @@
 # What all finetuning for action recognition has in common (paper: section 4, table 9): an encoder
 # under mmaction2's Recognizer3D, which classifies the class token of the last block. Where the
-# paper is silent, augmentation is VideoMAE's. The files finetune_<dataset>.py beside this one add
-# the data.
-_base_ = ['./runtime.py']
-
+# paper is silent, augmentation is VideoMAE's. Clips are 16 frames, every 4th, anywhere in the video
+# (dense, as SlowFast), and flipped; tested on 5 clips of 3 crops (paper: table 9, Kinetics-400).
+# Recipes add runtime.py, and name their data: lists have a line `path label` per video, as
+# mmaction2's.
 custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.labeled', 'bimm_mm.models.heads'])
 default_scope = 'mmaction'
 
@@ -25,6 +25,13 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         format_shape='NCTHW',
+        blending=dict(  # one of the two for each batch
+            type='RandomBatchAugment',
+            augments=[
+                dict(type='MixupBlending', alpha=0.8),
+                dict(type='CutmixBlending', alpha=1.0),
+            ],
+        ),
     ),
 )
 
@@ -56,7 +63,7 @@ rand_augment = [
         ],
     ),
 ]
-# the same place in all frames, filled with noise that has the statistics of the normalisation
+# the same place in all frames, filled with noise that has the statistics of the normalization
 random_erasing = [
     dict(
         type='RandomErasing',
@@ -66,8 +73,62 @@ random_erasing = [
         fill_std=[58.395, 57.12, 57.375],
     )
 ]
-centre_crop = [dict(type='Resize', scale=(-1, 224)), dict(type='CenterCrop', crop_size=224)]
+center_crop = [dict(type='Resize', scale=(-1, 224)), dict(type='CenterCrop', crop_size=224)]
 three_crops = [dict(type='Resize', scale=(-1, 224)), dict(type='ThreeCrop', crop_size=224)]
+augmentation = [*rand_augment, *random_crop, *flip, *random_erasing, *packing]
+light_augmentation = [*random_crop, *flip, *packing]  # for probes
+
+open_video = dict(type='DecordInit')
+sample = dict(type='SampleFrames', clip_len=16, frame_interval=4, out_of_bound_opt='repeat_last')
+decode = dict(type='DecordDecode')
+loading = [open_video, sample, decode]
+
+train_dataloader = dict(
+    batch_size=16,  # videos per GPU; each gives num_repeats clips
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='repeat_pseudo_collate'),
+    dataset=dict(type='RepeatedVideoDataset', num_repeats=2, pipeline=[*loading, *augmentation]),
+)
+val_dataloader = dict(
+    batch_size=16,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='pseudo_collate'),
+    dataset=dict(
+        type='LabeledVideoDataset',
+        test_mode=True,
+        pipeline=[
+            open_video,
+            dict(sample, num_clips=1, test_mode=True),
+            decode,
+            *center_crop,
+            *packing,
+        ],
+    ),
+)
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=8,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='pseudo_collate'),
+    dataset=dict(
+        type='LabeledVideoDataset',
+        test_mode=True,
+        pipeline=[
+            open_video,
+            dict(sample, num_clips=5, test_mode=True),
+            decode,
+            *three_crops,
+            *packing,
+        ],
+    ),
+)
 
 # Each recipe sets the learning rate and the number of epochs.
 optim_wrapper = dict(
@@ -85,7 +146,7 @@ param_scheduler = [
         end=5,
         convert_to_iter_based=True,
     ),
-    dict(  # down to 0, over the epochs from begin to end
+    dict(  # down to 0 at the end of the run, whatever max_epochs is
         type='CosineAnnealingLR',
         eta_min=0.0,
         by_epoch=True,
@@ -100,5 +161,4 @@ test_cfg = dict(type='TestLoop')
 val_evaluator = dict(type='AccMetric')  # top-1, top-5 and mean class accuracy
 test_evaluator = val_evaluator
 
-default_hooks = dict(checkpoint=dict(interval=5, max_keep_ckpts=2, save_best='acc/top1'))
 custom_hooks = [dict(type='FiniteLossHook')]

@@ -1,10 +1,10 @@
 # BimmViT as the encoder of mmpretrain's own MAE: its decoder, its head, its loss. Data and schedule
-# are those of ventral_in1k_vitb.py, so that baselines/mae_in1k_vitb.py is the same with the
-# toolkit's parts.
+# are those of bimm/ventral_in1k_vitb.py, so that mae_in1k_vitb.py is the same with the toolkit's
+# parts.
 #
 # The encoder goes on with init_cfg=dict(type='Pretrained', prefix='backbone.encoder.',
 # checkpoint=...).
-_base_ = ['../_base_/in1k.py', '../_base_/schedule.py', '../_base_/runtime_image.py']
+_base_ = ['../_base_/in1k.py', '../_base_/pretrain.py', '../_base_/runtime.py']
 
 default_scope = 'mmpretrain'
 

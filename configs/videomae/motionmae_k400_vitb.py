@@ -1,6 +1,6 @@
 # In the manner of MotionMAE (Yang et al., 2022), ViT-B on Kinetics-400: VideoMAE, and a second
 # decoder that reads the same last stage and predicts motion. An example of composition: the target
-# and the decoders are this toolkit's, the data and schedule those of joint_k400_vitb.py.
+# and the decoders are this toolkit's, the data and schedule those of bimm/joint_k400_vitb.py.
 _base_ = ['./videomae_k400_vitb.py']
 
 model = dict(

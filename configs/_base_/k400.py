@@ -1,6 +1,9 @@
 # Kinetics-400: 16 frames, random crop, no flip (paper: table 8). That every 4th frame is taken, and
-# how to crop, is VideoMAE's way. Any folder of videos will do, no labels are needed:
+# how to crop, is VideoMAE's way. The environment variable KINETICS400 says where the data set is.
+# Any folder of videos will do, no labels are needed:
 #   --cfg-options train_dataloader.dataset.data_root=/path/to/videos
+custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.video'])
+
 train_dataloader = dict(
     batch_size=16,  # per GPU
     num_workers=8,
@@ -11,7 +14,7 @@ train_dataloader = dict(
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
         type='VideoFolderDataset',
-        data_root='data/kinetics400/videos_train',
+        data_root='{{$KINETICS400:data/kinetics400}}/videos_train',
         pipeline=[
             dict(type='mmaction.DecordInit'),
             dict(

@@ -1,8 +1,11 @@
-# AdamW with a cosine schedule after a linear warm-up of 40 epochs, for 800 epochs (paper: table 8).
+# What all pretraining has in common: AdamW with a cosine schedule after a linear warm-up of 40
+# epochs, for 800 epochs (paper: table 8), and hooks.
 # Recipes set the learning rate: base lr x batch per GPU / 16, the paper's rule, whose batch sizes
 # are read as per GPU. That is MAE's rule, base lr x total batch / 256, for 16 GPUs: so
 # auto_scale_lr.base_batch_size is 16 x batch per GPU, and --auto-scale-lr keeps MAE's rule on any
 # number of GPUs.
+default_scope = 'mmengine'
+
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=800)
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -20,12 +23,16 @@ param_scheduler = [
         end=40,
         convert_to_iter_based=True,
     ),
-    dict(  # down to 0, over the epochs from begin to end
+    dict(  # down to 0 at the end of the run, whatever max_epochs is
         type='CosineAnnealingLR',
         eta_min=0.0,
         by_epoch=True,
         begin=40,
-        end=800,
         convert_to_iter_based=True,
     ),
+]
+custom_hooks = [
+    dict(type='GradientNormHook', interval=50),
+    dict(type='FiniteLossHook'),
+    dict(type='ExplainedVarianceHook', after_iters=5000),
 ]

@@ -1,7 +1,7 @@
 # Gabor features in mmpretrain's MaskFeat (Wei et al., 2022), in the place of its HOG: GaborTarget
 # is its target generator. Backbone, neck, head, masks and schedule are mmpretrain's, at half its
-# batch; data are those of ventral_in1k_vitb.py.
-_base_ = ['../_base_/in1k.py', '../_base_/schedule.py', '../_base_/runtime_image.py']
+# batch; data are those of bimm/ventral_in1k_vitb.py.
+_base_ = ['../_base_/in1k.py', '../_base_/pretrain.py', '../_base_/runtime.py']
 
 default_scope = 'mmpretrain'
 
@@ -33,11 +33,10 @@ train_dataloader = dict(
 )
 custom_hooks = [dict(type='FiniteLossHook')]
 
-max_epochs = 300
-train_cfg = dict(max_epochs=max_epochs)
+train_cfg = dict(max_epochs=300)
 param_scheduler = [
     dict(_base_.param_scheduler[0], end=30),
-    dict(_base_.param_scheduler[1], begin=30, end=max_epochs),
+    dict(_base_.param_scheduler[1], begin=30),
 ]
 optim_wrapper = dict(
     # base lr x GPUs x batch per GPU / 256 = 8e-4
