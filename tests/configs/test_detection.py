@@ -314,7 +314,7 @@ def test_recipe_is_that_of_the_paper(name):
     assert cfg.optim_wrapper.paramwise_cfg == dict(layer_decay_rate=0.7)
     assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size == 16
     schedule = cfg.param_scheduler[-1]
-    assert cfg.train_cfg.max_epochs == schedule.end == 36
+    assert cfg.train_cfg.max_epochs == 36 and 'end' not in schedule  # the end of the run
     assert (schedule.type, schedule.milestones) == ('MultiStepLR', [27, 33])  # x 0.1, the default
 
     backbone = cfg.model.backbone

@@ -173,6 +173,7 @@ def test_edge_variant_differs_in_the_contours_only(name):
     edge.train_dataloader.dataset.contour_cache = cfg.train_dataloader.dataset.contour_cache
     if name.startswith('joint'):  # each starts from a stage 1 of its own kind
         edge.model.init_dorsal_from = cfg.model.init_dorsal_from
+    edge._cfg_dict.pop('edges')
     assert edge._cfg_dict == cfg._cfg_dict
 
 
@@ -390,9 +391,8 @@ def write_contours(kind, folder, cache):
 def test_runner_trains_on_real_data(name, folder, real_data, tmp_path):
     pytest.importorskip('decord', reason='decodes the videos')
     write_contours('videos' if folder == 'clips' else folder, real_data / folder, tmp_path / 'c')
-    cfg = shrink(
-        load(f'bimm/{name}.py'), img_size=224, patch_size=16
-    )  # as the recipe's pipeline crops
+    # as the recipe's pipeline crops
+    cfg = shrink(load(f'bimm/{name}.py'), img_size=224, patch_size=16)
     cfg.merge_from_dict(
         {
             'work_dir': str(tmp_path),
