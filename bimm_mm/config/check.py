@@ -21,6 +21,7 @@ from .arguments import (
 )
 from .model import model_problems
 from .paths import Path_, items, missing_contours, missing_paths, walk_dicts
+from .schedule import schedule_problems
 
 # Importing these fills mmengine's root registries; mmcv may be missing or mmcv-lite.
 ROOT_PARTS = ('mmengine._strategy', 'mmengine.visualization', 'mmcv.cnn', 'mmcv.transforms')
@@ -89,8 +90,8 @@ def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
     A part (a dict with a ``type``) must be found in some registry of its scopes: the prefix of
     its name, those of the parts around it, ``default_scope``, and mmengine's root, take the
     arguments that are given, and find the packages it imports. Settings of the data loaders, and
-    those at the top that are nearly one of the Runner's, must be spelt right, and the sizes in the
-    model fit together. Annotation
+    those at the top that are nearly one of the Runner's, must be spelt right, the sizes in the
+    model fit together, and the schedules of the learning rate the length of the run. Annotation
     files, data folders, checkpoints and caches of contours on the local disk must exist.
 
     Args:
@@ -108,6 +109,8 @@ def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
     contours = missing_contours(walk_dicts(used, ()), cfg.filename)
     misspelt = misspelt_settings(cfg, used, RUNNER_KEYS)
     problems = [*unknown_parts(used, scope), *misspelt, *missing_paths(used), *contours]
+    if 'train' in loops:
+        problems += schedule_problems(cfg)
     if cfg.get('model') and not any(problem.startswith('model') for problem in problems):
         problems += model_problems(cfg)
     _raise_if_any(problems, cfg)

@@ -8,8 +8,7 @@ from mmengine.config import Config
 
 from .arguments import did_you_mean
 from .check import ConfigError, check_options
-
-CONFIGS = Path(__file__).parents[2] / 'configs'
+from .paths import CONFIGS
 
 
 def find_config(path: str | os.PathLike, folder: str | os.PathLike = 'configs') -> Path:

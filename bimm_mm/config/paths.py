@@ -7,6 +7,7 @@ from pathlib import Path
 from ..datasets.contour_cache import MANIFEST, missing_cache
 from .arguments import Path_, show
 
+CONFIGS = Path(__file__).parents[2] / 'configs'
 CHECKPOINT_KEYS = ('load_from', 'init_from', 'init_dorsal_from', 'checkpoint')
 
 
@@ -16,7 +17,9 @@ def missing_paths(node: dict) -> list[str]:
     for path, part in walk_dicts(node):
         for key in CHECKPOINT_KEYS:
             if _is_missing(part.get(key)):
-                problems.append(_no_such('file', (*path, key), part[key], part[key]))
+                text = _no_such('file', (*path, key), part[key], part[key])
+                more = without_stage_1(part[key]) if key == 'init_dorsal_from' else ''
+                problems.append(text + more)
         in_evaluator = bool(path) and str(path[0]).endswith('_evaluator')
         if in_evaluator and _is_local(part) and _is_missing(part.get('ann_file')):
             ann_file = part['ann_file']
@@ -39,6 +42,28 @@ def missing_paths(node: dict) -> list[str]:
                 where = (*path, 'data_prefix') if key is None else (*path, 'data_prefix', key)
                 problems.append(_no_such('folder', where, value, os.path.join(root, value)))
     return problems
+
+
+def without_stage_1(checkpoint: str) -> str:
+    """What to do where a joint run lacks the checkpoint of its ventral stage: three ways on.
+
+    Args:
+        checkpoint: The missing file. Named as a recipe writes it,
+            ``work_dirs/<recipe>/epoch_N.pth``, it tells the recipe.
+    """
+    recipe = Path(checkpoint).parent.name
+    found = sorted(CONFIGS.rglob(f'{recipe}.py')) if recipe else []
+    config = os.path.relpath(found[0]) if found else 'CONFIG, one of configs/bimm/ventral_*.py,'
+    imported = f'mae_vit{"l" if "vitl" in recipe else "b"}.pth'
+    return (
+        '. Joint pretraining starts from a ventral branch that was pretrained on images. Either\n'
+        f'  train it:  tools/dist_train.sh {config} 8\n'
+        "  or take MAE's weights (github.com/facebookresearch/mae) in its place:\n"
+        f'    python tools/model_converters/import_checkpoint.py MAE.pth {imported}\n'
+        f'    and --cfg-options model.init_dorsal_from={imported}\n'
+        '  or start from scratch, which the paper does not:  --cfg-options '
+        'model.init_dorsal_from=None'
+    )
 
 
 def missing_contours(dicts: Iterable[tuple[Path_, dict]], filename: str | None) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """Bad configs are refused with the place, the value and what would be right; good ones are not."""
 
+import re
+
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, Registry
@@ -263,3 +265,50 @@ def test_arguments_that_a_class_hands_on_are_known():
     assert is_open and {'interval', 'max_keep_ckpts'} <= names
     names, is_open = accepted_arguments(check_config)
     assert names == {'cfg', 'loops'} and not is_open
+
+
+@pytest.mark.parametrize(
+    'schedulers, train_cfg, wanted',
+    [
+        # a warm-up that is longer than the run, and a cosine that would begin after it
+        (
+            [dict(end=40), dict(begin=40)],
+            dict(max_epochs=15),
+            ['param_scheduler.0.end=1', 'param_scheduler.1.begin=1'],
+        ),
+        # a cosine that would be cut off
+        (
+            [dict(end=5), dict(begin=5, end=800)],
+            dict(max_epochs=60),
+            ['param_scheduler.1.end=60'],
+        ),
+        ([dict(end=300), dict(begin=300)], dict(max_iters=100), ['.0.end=10', '.1.begin=10']),
+        ([dict(end=40), dict(begin=40)], dict(max_epochs=1), ['param_scheduler=None']),
+    ],
+)
+def test_a_schedule_that_does_not_fit_the_run_is_refused(schedulers, train_cfg, wanted):
+    by_epoch = 'max_epochs' in train_cfg
+    cfg = dict(
+        train_cfg=dict(
+            type='EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop', **train_cfg
+        ),
+        param_scheduler=[
+            dict(type=kind, by_epoch=by_epoch, **extent)
+            for kind, extent in zip(('LinearLR', 'CosineAnnealingLR'), schedulers, strict=True)
+        ],
+    )
+    (line,) = problems(**cfg)
+    assert line.startswith('param_scheduler[')
+    assert all(text in line for text in wanted)
+    options = re.findall(r'(param_scheduler\.\d\.\w+)=(\d+)', line)
+    repaired = Config(cfg)
+    repaired.merge_from_dict({key: int(value) for key, value in options})
+    if options:
+        check_config(repaired)
+
+
+@pytest.mark.parametrize('unit, other', [('max_epochs', False), ('max_iters', True)])
+def test_schedules_in_other_units_than_the_runs_are_left_alone(unit, other):
+    schedulers = [dict(type='LinearLR', by_epoch=other, begin=0, end=500)]
+    loop = 'EpochBasedTrainLoop' if unit == 'max_epochs' else 'IterBasedTrainLoop'
+    check_config(Config(dict(param_scheduler=schedulers, train_cfg={'type': loop, unit: 36})))

@@ -86,6 +86,7 @@ def shrink(cfg, root, checkpoint, work_dir):
             step.update({k: SIZES[step[k]] for k in ('scale', 'crop_size') if k in step})
         loader.update(num_workers=0, persistent_workers=False, pin_memory=False, batch_size=8)
     cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    cfg.param_scheduler = cfg.param_scheduler[:1]  # the warm-up alone
     cfg.work_dir = str(work_dir)
     cfg.default_hooks.logger.interval = 1
     cfg.log_level = 'WARNING'

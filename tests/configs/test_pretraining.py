@@ -402,6 +402,7 @@ def test_runner_trains_on_real_data(name, folder, real_data, tmp_path):
             'train_dataloader.batch_size': 1,
             'train_dataloader.num_workers': 1,
             'train_cfg.max_epochs': 1,
+            'param_scheduler': cfg.param_scheduler[:1],  # the warm-up alone
             'default_hooks.logger.interval': 1,
         }
     )

@@ -1,10 +1,14 @@
 """Where joint recipes start: from stage 1, from MAE's weights in its place, or from scratch."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine import Config
@@ -112,3 +116,50 @@ def test_dorsal_decoders_start_anew_in_the_papers_recipes(imported):
     assert all(torch.equal(after[key], value) for key, value in before.items())
     ventral = model.ventral.neck.state_dict()
     assert all(torch.equal(ventral[k], v) for k, v in stage_1.ventral.neck.state_dict().items())
+
+
+@pytest.fixture(scope='module')
+def clips(tmp_path_factory) -> Path:
+    """A folder of two short videos."""
+    folder = tmp_path_factory.mktemp('clips')
+    for index in range(2):
+        code = cv2.VideoWriter_fourcc(*'mp4v')
+        writer = cv2.VideoWriter(str(folder / f'{index}.mp4'), code, 25, (64, 48))
+        for _ in range(8):
+            writer.write(np.zeros((48, 64, 3), np.uint8))
+        writer.release()
+    return folder
+
+
+def test_a_joint_run_without_stage_1_stops_and_names_three_ways_on(clips, imported):
+    """The commands are run as they are printed, but for the training itself."""
+    pytest.importorskip('mmaction', reason='reads videos')
+    folder = imported[1].parent
+    config = CONFIGS / 'joint_k400_vitb_edge.py'
+    data = f'train_dataloader.dataset.data_root={clips}'
+    result = tool('train.py', config, '--cfg-options', data, cwd=folder)
+    assert result.returncode == 1
+    text = result.stderr
+    assert 'Traceback' not in text
+    assert text.startswith('1 problem in')
+    assert "init_dorsal_from='work_dirs/ventral_in1k_vitb_edge/epoch_800.pth'" in text
+
+    stage_1 = re.search(r'tools/dist_train.sh (\S+) 8', text)[1]
+    assert (folder / stage_1).resolve() == CONFIGS / 'ventral_in1k_vitb_edge.py'
+
+    command = shlex.split(re.search(r'python (tools/model_converters/.*)', text)[1])
+    assert command[1] == 'MAE.pth'
+    (folder / 'MAE.pth').write_bytes((folder / 'mae.pth').read_bytes())
+    heads = ('--num-heads', 4, '--decoder-num-heads', 4)  # ViT-B's are known
+    name = command[0].removeprefix('tools/')
+    converted = tool(name, *command[1:], *heads, cwd=folder)
+    assert converted.returncode == 0, converted.stderr
+    option = re.search(r'--cfg-options (model.init_dorsal_from=mae\S+)', text)[1]
+    for way_on in (option, 'model.init_dorsal_from=None'):
+        assert way_on in text
+        # not as far as the training: nothing is learned from a schedule that does not fit
+        options = (data, way_on, 'train_cfg.max_epochs=15')
+        result = tool('train.py', config, '--cfg-options', *options, cwd=folder)
+        assert result.stderr.startswith('1 problem in')
+        assert 'init_dorsal_from' not in result.stderr
+        assert 'param_scheduler.0.end=1 param_scheduler.1.begin=1' in result.stderr
