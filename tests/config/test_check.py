@@ -158,7 +158,7 @@ def test_missing_files_and_folders_are_reported_with_their_path(tmp_path):
     assert 'val.txt' not in text, 'one line for a missing root is enough'
     assert "load_from='/no/such/checkpoint.pth': no such file" in text
     assert "model.init_dorsal_from='ventral.pth': no such file" in text
-    assert len(lines) == 6
+    assert len([line for line in lines if re.match(r'[\w.\[\]]+=', line)]) == 6
 
 
 def test_remote_paths_and_unused_loops_are_left_alone():
