@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..datasets.contour_cache import MANIFEST, missing_cache
+from ..contours.cache import missing_cache
+from ..contours.format import MANIFEST
 from .arguments import Path_, show
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

@@ -4,7 +4,7 @@
 the configs that use them.
 """
 
-from .contours import LoadContours
 from .moving_shapes import MovingShapesDataset
+from .transforms import LoadContours
 
 __all__ = ['LoadContours', 'MovingShapesDataset']

@@ -4,7 +4,7 @@ from mmengine.registry import DATASETS
 from mmpretrain.datasets import CustomDataset, ImageNet
 
 from .broken import ReplaceBroken
-from .contours import add_contours
+from .transforms.contours import add_contours
 
 
 @DATASETS.register_module()

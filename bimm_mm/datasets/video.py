@@ -8,9 +8,9 @@ from mmengine.registry import DATASETS
 
 from ..utils.media import VIDEOS, list_media
 from . import av_video  # noqa: F401  registers AvInit
-from .contours import add_contours
 from .decoding import ReplaceBrokenVideos
 from .repeats import repeat_clips
+from .transforms.contours import add_contours
 
 
 @DATASETS.register_module()

@@ -15,8 +15,8 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 import bimm_mm  # noqa: F401
-from bimm_mm.datasets.contour_cache import SUFFIX, image_file_name
-from bimm_mm.datasets.contour_writer import ContourWriter, write_manifest
+from bimm_mm.contours.format import SUFFIX, image_file_name
+from bimm_mm.contours.writer import ContourWriter, write_manifest
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 EVERY = sorted(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from bimm_mm.contours.sam import load_sam, make_generator, segment_contours
 from bimm_mm.models import CachedContourTarget, EdgeContourTarget
-from bimm_mm.models.targets.sam import segment_contours
 
 
 def test_values_of_the_fourth_channel_and_nothing_else():
@@ -66,6 +66,6 @@ def test_sam_online_is_sam_as_extracted(monkeypatch, tmp_path):
     image = np.random.default_rng(0).integers(256, size=(4, 4, 3), dtype=np.uint8)
     image = cv2.resize(image, (32, 32), interpolation=cv2.INTER_CUBIC)
     x = (torch.from_numpy(image).permute(2, 0, 1)[None].float() - 100) / 50
-    generator = sam.make_generator(sam.load_sam(checkpoint, 'small', 'cpu'), **settings)
+    generator = make_generator(load_sam(checkpoint, 'small', 'cpu'), **settings)
     wanted = segment_contours(generator, image)
     assert np.array_equal(target(x)[0, 0].view(32, 32).numpy(), wanted) and wanted.any()

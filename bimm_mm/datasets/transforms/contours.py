@@ -1,4 +1,4 @@
-"""Contours on their way from the cache into a sample. Everything here is our choice."""
+"""Load contours from a cache into a sample. Everything here is our choice."""
 
 import os
 
@@ -7,7 +7,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
-from .contour_cache import ContourCache, missing_cache
+from ...contours.cache import ContourCache, missing_cache
 
 
 def add_contours(
@@ -16,16 +16,16 @@ def add_contours(
     """Tell every sample of a data set where its contours are.
 
     Args:
-        data_list (list[dict]): with ``filename`` (videos) or ``img_path`` (images) each; changed
-            in place, ``contours`` is added.
-        cache (str, optional): folder of the cache; nothing is done without.
-        kind (str): 'videos' or 'images'.
-        folder (str): the folder of the data set, which the names in the cache are relative to.
-        ann_file (str): the list of the data set, if it has one; for the message.
+        data_list: With ``filename`` (videos) or ``img_path`` (images) each; changed in place,
+            ``contours`` is added.
+        cache: Folder of the cache; without one, nothing is done.
+        kind: 'videos' or 'images'.
+        folder: The folder of the data set, which the names in the cache are relative to.
+        ann_file: The list of the data set, if it has one; for the message.
 
     Raises:
-        FileNotFoundError: if there is no cache; the message has the command that makes it.
-        ContourCacheError: if it lacks samples, or is not of this kind.
+        FileNotFoundError: There is no cache; the message has the command that makes it.
+        ContourCacheError: It lacks samples, or is not of this kind.
     """
     if cache is None:
         return data_list
@@ -50,7 +50,7 @@ class LoadContours(BaseTransform):
     """Append the contours of a sample to its frames, or its image, as a fourth channel.
 
     To be placed after decoding and before any change of geometry: resizing, cropping and flipping
-    of mmaction2 and mmpretrain then act on colours and contours alike. A frame that was not
+    of mmaction2 and mmpretrain then act on colors and contours alike. A frame that was not
     segmented takes the contour of the nearest one. A contour that was kept at a smaller size is
     enlarged bilinearly.
 
@@ -60,11 +60,11 @@ class LoadContours(BaseTransform):
     ``total_frames`` of mmaction2, or ``img``, an array or a PIL image.
 
     Modified keys: ``imgs``, (H, W, 4) uint8 each, or ``img``, (H, W, 4) uint8 or a PIL image of
-    mode RGBX. Contours are 0 or 255. (In mode RGBA, PIL would blacken colours where there is no
+    mode RGBX. Contours are 0 or 255. (In mode RGBA, PIL would blacken colors where there is no
     contour, and mmpretrain's ``NumpyToPIL`` drops a fourth channel: place this one after it.)
 
     Raises:
-        FileNotFoundError, ContourCacheError: as :class:`ContourCache`.
+        FileNotFoundError, ContourCacheError: As :class:`ContourCache`.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class LoadContours(BaseTransform):
 
 
 def append(image: np.ndarray, contour: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 and (h, w) of 0 or 1 to (H, W, 4) uint8."""
+    """Join (H, W, 3) uint8 and a contour, (h, w) of 0 or 1, to (H, W, 4) uint8."""
     contour = contour * np.uint8(255)
     if contour.shape != image.shape[:2]:
         size = image.shape[1::-1]
@@ -104,7 +104,7 @@ def append(image: np.ndarray, contour: np.ndarray) -> np.ndarray:
 
 
 def rgbx(image: np.ndarray):
-    """(H, W, 4) uint8 to a PIL image whose fourth channel is no transparency."""
+    """Turn (H, W, 4) uint8 into a PIL image whose fourth channel is not transparency."""
     from PIL import Image
 
     return Image.frombuffer('RGBX', image.shape[1::-1], image.tobytes(), 'raw', 'RGBX', 0, 1)

@@ -1,4 +1,4 @@
-"""Writing contours such that a run can be stopped at any point and taken up again."""
+"""Write contours so that a run can be stopped at any point and continued."""
 
 import fcntl
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..utils.files import explain, write_text
-from .contour_cache import (
+from .format import (
     END,
     FORMAT,
     HEAD,
@@ -26,16 +26,16 @@ from .contour_cache import (
 
 
 def write_manifest(root: Path, kind: str, made_by: dict, **more) -> None:
-    """Write ``contours.json``, or check that the one which is there says the same.
+    """Write ``contours.json``, or check that the existing one says the same.
 
     Args:
-        root (Path): folder of the cache, created where needed.
-        kind (str): 'videos' or 'images'.
-        made_by (dict): settings that the contours depend on.
+        root: Folder of the cache, created where needed.
+        kind: 'videos' or 'images'.
+        made_by: Settings that the contours depend on.
         **more: ``num_files`` and ``num_images`` of a cache of images.
 
     Raises:
-        ContourCacheError: if the folder holds contours made otherwise.
+        ContourCacheError: The folder holds contours that were made with other settings.
     """
     manifest = dict(format=FORMAT, kind=kind, made_by=made_by, **more)
     path = root / MANIFEST
@@ -50,8 +50,8 @@ def write_manifest(root: Path, kind: str, made_by: dict, **more) -> None:
                 if old.get(key) != new.get(key)
             ]
             raise ContourCacheError(
-                f'{path} belongs to a cache that was made otherwise: {"; ".join(changes)}. Use '
-                'the same settings and data to go on, or another folder'
+                f'{path} belongs to a cache that was made differently: {"; ".join(changes)}. Use '
+                'the same settings and data to continue it, or another folder'
             )
         return
     # several processes may do this at once: each writes all of it, and the last one stays
@@ -67,23 +67,23 @@ def _flat(node: dict, prefix: str = '') -> dict:
 
 
 class ContourWriter:
-    """One file of a cache in the making; a context manager.
+    """Write one file of a cache; a context manager.
 
-    Records go to ``<path>.part`` one by one. Records that are there already, from a run that was
-    stopped, are kept if the header is the same; a torn one at the end is cut off. With the last
-    record and the index in place the file gets its name.
+    Records go to ``<path>.part`` one by one. Records of an earlier run that was stopped are kept if
+    the header is the same; a torn one at the end is cut off. When the last record and the index
+    are written, the file gets its name.
 
     Args:
-        path (Path): the file to write.
-        header (dict): see :class:`ContourFile`; the same for the same contours.
-        count (int): records to come in all.
+        path: The file to write.
+        header: See :class:`ContourFile`; the same for the same contours.
+        count: Number of records that the file will have.
 
     Attributes:
-        done (int): records that are there.
-        empty (list[int]): those of them that stand for an image which could not be read.
+        done (int): Number of records that are written.
+        empty (list[int]): Those of them that stand for an image which could not be read.
 
     Raises:
-        ContourCacheError: if another process writes this file.
+        ContourCacheError: Another process writes this file.
     """
 
     def __init__(self, path: Path, header: dict, count: int) -> None:
@@ -123,8 +123,8 @@ class ContourWriter:
         """Append a record.
 
         Args:
-            contour (np.ndarray, optional): (h, w) bool; None for an image that cannot be read.
-            size (tuple[int, int]): height and width of the image.
+            contour: (h, w) bool; None for an image that cannot be read.
+            size: Height and width of the image.
         """
         content = b''
         if contour is not None:
@@ -143,7 +143,7 @@ class ContourWriter:
         os.replace(self.part, self.path)
 
     def discard(self) -> None:
-        """Remove what was written, as for a video that turns out to be broken."""
+        """Remove what was written, for instance of a video that turns out to be broken."""
         self.part.unlink()
 
     def __enter__(self) -> 'ContourWriter':
@@ -154,5 +154,5 @@ class ContourWriter:
 
 
 def no_space(path: Path, error: OSError) -> str:
-    """The message for a disk that is full, or a folder that cannot be written."""
-    return f'{explain(error, path)}; run {TOOL} again as before, it goes on where it stopped'
+    """Return the message for a disk that is full, or a folder that cannot be written."""
+    return f'{explain(error, path)}; run {TOOL} again with the same settings, it continues'

@@ -6,8 +6,8 @@ import pytest
 import torch
 from mmengine.registry import TRANSFORMS, init_default_scope
 
-from bimm_mm.datasets.contour_cache import SUFFIX, ContourCacheError, image_file_name
-from bimm_mm.datasets.contour_writer import ContourWriter, write_manifest
+from bimm_mm.contours.format import SUFFIX, ContourCacheError, image_file_name
+from bimm_mm.contours.writer import ContourWriter, write_manifest
 
 FRAMES, HEIGHT, WIDTH = 24, 150, 200
 CROP = [
@@ -173,7 +173,7 @@ def test_images_through_random_resized_crop_and_flip(tmp_path, scale):
     for _ in range(6):
         image = dataset[0]['inputs'].numpy()
         assert image.shape == (4, 112, 112) and image.dtype == np.uint8
-        # colours are those of the picture, also where there is no contour
+        # colors are those of the picture, also where there is no contour
         assert abs(int(np.median(image[2])) - 120) < 5
         off, uncovered = misplaced(image[:3], image[3])
         assert off < 0.02 and uncovered < 0.05

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bimm_mm.datasets.contour_cache import ContourCache, ContourCacheError, ContourFile
-from bimm_mm.models.targets.sam import load_sam
+from bimm_mm.contours.cache import ContourCache
+from bimm_mm.contours.format import ContourCacheError, ContourFile
+from bimm_mm.contours.sam import load_sam
 
 pytest.importorskip('segment_anything', reason='makes the contours')
 cv2 = pytest.importorskip('cv2')
@@ -234,7 +235,7 @@ def test_checkpoints_that_are_none(run, data, small_sam, tmp_path):
     (tmp_path / 'other.pth').write_bytes(b'no weights')
     with pytest.raises(ValueError, match="other.pth' cannot be read as a checkpoint of weights"):
         load_sam(str(tmp_path / 'other.pth'), 'vit_b', 'cpu')
-    with pytest.raises(ValueError, match="small.pth' is no checkpoint of a SAM of type 'vit_b'"):
+    with pytest.raises(ValueError, match="small.pth' is not a checkpoint of a SAM of type 'vit_b'"):
         load_sam(str(small_sam), 'vit_b', 'cpu')
     with pytest.raises(ValueError, match="model_type='vit_x' must be one of .*vit_b"):
         load_sam(str(small_sam), 'vit_x', 'cpu')

@@ -1,0 +1,160 @@
+"""The contours of a data set, made once and read during training."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .format import FORMAT, MANIFEST, SUFFIX, TOOL, ContourCacheError, ContourFile, image_file_name
+
+
+class ContourCache:
+    """The contours of a data set.
+
+    Args:
+        root: The folder of the cache.
+
+    Attributes:
+        manifest (dict): How it was made: ``kind``, ``made_by``, and ``num_files`` for images.
+
+    Raises:
+        FileNotFoundError: There is no cache.
+        ContourCacheError: It is of another version.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        path = self.root / MANIFEST
+        if not path.is_file():
+            raise FileNotFoundError(missing_cache(root))
+        try:
+            self.manifest = json.loads(path.read_text())
+        except ValueError as error:
+            raise ContourCacheError(
+                f'{path} is damaged: delete that file and run {TOOL} again with the same settings'
+            ) from error
+        if self.manifest.get('format') != FORMAT:
+            raise ContourCacheError(
+                f'{path} is of format {self.manifest.get("format")}, but {FORMAT} is needed: make '
+                f'a new cache in another folder with {TOOL}'
+            )
+
+    def check(self, kind: str, keys: Sequence[str]) -> None:
+        """Check that there is a file for every sample.
+
+        Args:
+            kind: 'videos' or 'images'.
+            keys: Paths of the samples below the folder of the data set.
+
+        Raises:
+            ContourCacheError: The cache is of the other kind, or lacks samples; the message has
+                their number and the first of them.
+        """
+        if self.manifest['kind'] != kind:
+            raise ContourCacheError(
+                f'contour_cache={str(self.root)!r} is a cache of {self.manifest["kind"]}, but the '
+                f'data set holds {kind}; make one with {TOOL} {kind}'
+            )
+        files = {self.file_of(key): key for key in reversed(keys)}
+        missing = [key for file, key in files.items() if not file.is_file()]
+        if missing:
+            raise ContourCacheError(
+                f'contour_cache={str(self.root)!r} has no contours of {len(missing)} of '
+                f'{len(files)} {"files of images" if kind == "images" else "videos"}, as '
+                f'{missing[-1]!r}. Run {TOOL} again with the same settings to finish it; samples '
+                f'named in {self.root}/broken*.txt must be mended or left out of ann_file'
+            )
+
+    def file_of(self, key: str) -> Path:
+        """Return the file that holds the contours of a video or image."""
+        if self.manifest['kind'] == 'videos':
+            return self.root / (key + SUFFIX)
+        return self.root / image_file_name(key, self.manifest['num_files'])
+
+    def frames(
+        self, key: str, indices: Iterable[int], num_frames: int, size: tuple[int, int]
+    ) -> list[np.ndarray]:
+        """Read the contours of some frames of a video, each from the nearest segmented frame.
+
+        Args:
+            key: Path of the video below the folder of the data set.
+            indices: Frames, from 0.
+            num_frames: Number of frames that the video has.
+            size: Its height and width.
+
+        Returns:
+            list[np.ndarray]: (h, w) uint8 of 0 or 1 each. The size can be smaller than ``size``.
+
+        Raises:
+            FileNotFoundError, ContourCacheError: There are none, they are damaged, or they are
+                those of another video.
+        """
+        with self._open(key) as file:
+            header = file.header
+            known = header['num_frames'], (header['height'], header['width'])
+            if known != (num_frames, tuple(size)):
+                raise self._other(
+                    key,
+                    file,
+                    f'a video of {known[0]} frames of {known[1][0]}x{known[1][1]} pixels, but it '
+                    f'has {num_frames} frames of {size[0]}x{size[1]}',
+                )
+            stride, contours = header['stride'], {}
+            records = [
+                min((int(index) + (stride - 1) // 2) // stride, len(file) - 1) for index in indices
+            ]
+            for record in set(records):
+                contours[record] = file.read(record)[0]
+        return [contours[record] for record in records]
+
+    def image(self, key: str, size: tuple[int, int]) -> np.ndarray:
+        """Read the contour of an image, as :meth:`frames`."""
+        with self._open(key) as file:
+            try:
+                record = file.header['names'].index(key)
+            except ValueError:
+                raise ContourCacheError(
+                    f'{file.path} has no contour of {key!r}: the cache was made of other images; '
+                    f'make one of these in another folder with {TOOL}'
+                ) from None
+            if file.is_empty(record):
+                raise ContourCacheError(
+                    f'{file.path}: {key!r} could not be read when the contours were made; mend it, '
+                    f'delete that file of contours and run {TOOL} again with the same settings'
+                )
+            contour, known = file.read(record)
+            if known != tuple(size):
+                raise self._other(
+                    key,
+                    file,
+                    f'an image of {known[0]}x{known[1]} pixels, but it has {size[0]}x{size[1]}',
+                )
+            return contour
+
+    def _open(self, key: str) -> ContourFile:
+        try:
+            return ContourFile(self.file_of(key))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f'no contours of {key!r}: there is no {self.file_of(key)}; run {TOOL} again with '
+                'the same settings to finish the cache'
+            ) from error
+
+    def _other(self, key: str, file: ContourFile, found: str) -> ContourCacheError:
+        return ContourCacheError(
+            f'{file.path} does not fit {key!r}: it was made of {found}; delete that file and run '
+            f'{TOOL} again with the same settings'
+        )
+
+
+def missing_cache(
+    root: str | Path, kind: str = '{videos,images}', folder: str = 'FOLDER', ann_file: str = ''
+) -> str:
+    """Return the message for a cache that does not exist, with the command that makes it."""
+    return (
+        f'no contours in {str(root)!r}: there is no {Path(root) / MANIFEST}. Make them with\n'
+        f'    {TOOL} {kind} {folder or "FOLDER"} {root} '
+        f'{f"--ann-file {ann_file} " if ann_file else ""}--model-type vit_h '
+        '--checkpoint sam_vit_h_4b8939.pth'
+    )
