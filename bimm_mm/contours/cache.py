@@ -1,6 +1,7 @@
 """The contours of a data set, made once and read during training."""
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -81,7 +82,8 @@ class ContourCache:
             key: Path of the video below the folder of the data set.
             indices: Frames, from 0.
             num_frames: Number of frames that the video has.
-            size: Its height and width.
+            size: Its height and width. They can be others than those that the contours were made
+                of, as the video may have been rewritten, but not of another shape.
 
         Returns:
             list[np.ndarray]: (h, w) uint8 of 0 or 1 each. The size can be smaller than ``size``.
@@ -93,7 +95,7 @@ class ContourCache:
         with self._open(key) as file:
             header = file.header
             known = header['num_frames'], (header['height'], header['width'])
-            if known != (num_frames, tuple(size)):
+            if known[0] != num_frames or not same_shape(known[1], size):
                 raise self._other(
                     key,
                     file,
@@ -124,7 +126,7 @@ class ContourCache:
                     f'delete that file of contours and run {TOOL} again with the same settings'
                 )
             contour, known = file.read(record)
-            if known != tuple(size):
+            if not same_shape(known, size):
                 raise self._other(
                     key,
                     file,
@@ -146,6 +148,32 @@ class ContourCache:
             f'{file.path} does not fit {key!r}: it was made of {found}; delete that file and run '
             f'{TOOL} again with the same settings'
         )
+
+
+def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Tell whether two sizes, (height, width), have the same aspect ratio, to a pixel.
+
+    That is, whether the larger one can be scaled so that no side is off by more than a pixel.
+    """
+    small, large = sorted((tuple(size), tuple(other)))
+    low = max((a - 1) / b for a, b in zip(small, large, strict=True))
+    high = min((a + 1) / b for a, b in zip(small, large, strict=True))
+    return low <= high
+
+
+def sample_key(path: str | os.PathLike, folder: str | os.PathLike) -> str:
+    """Return the path of a sample below the folder of its data set: its name in a cache.
+
+    Raises:
+        ValueError: The sample is not below the folder.
+    """
+    key = os.path.relpath(path, folder or '.')
+    if key.split(os.sep)[0] in (os.pardir, os.curdir):
+        raise ValueError(
+            f'{str(path)!r} is not below the folder {str(folder)!r}, and contours are kept by the '
+            'path below it: name a folder that holds all samples, or link them into one'
+        )
+    return key.replace(os.sep, '/')
 
 
 def missing_cache(

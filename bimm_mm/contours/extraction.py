@@ -8,9 +8,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.fileio import list_dir_or_file
+import torch
 
-from ..utils.media import VIDEOS
+from ..utils.media import VIDEOS, list_media
+from .cache import sample_key
 from .format import SUFFIX, ContourCacheError, ContourFile, image_file_name
 from .writer import ContourWriter
 
@@ -31,32 +32,33 @@ def list_data(kind: str, folder: Path, ann_file: Path | None) -> list[str]:
 
     Raises:
         FileNotFoundError: There is no such folder or list, or nothing in it.
-        ValueError: A line of the list has no path of the right kind.
+        ValueError: A line of the list has no path of the right kind, or one outside the folder.
     """
-    extensions = tuple(EXTENSIONS[kind])
+    extensions = EXTENSIONS[kind]
     if not folder.is_dir():
         raise FileNotFoundError(f'no folder {folder}')
     if ann_file is None:
-        # as the data sets list it: links are followed, hidden files left out
-        names = list_dir_or_file(folder, list_dir=False, recursive=True)
-        names = [name for name in names if name.lower().endswith(extensions)]
-    else:
-        names = _read_list(ann_file, extensions)
+        return list_media(folder, extensions)
+    names = _read_list(ann_file, folder, extensions)
     if not names:
-        raise FileNotFoundError(f'no {kind} ({", ".join(extensions)}) in {ann_file or folder}')
+        raise FileNotFoundError(f'no {kind} ({", ".join(extensions)}) in {ann_file}')
     return sorted(set(names))
 
 
-def _read_list(ann_file: Path, extensions: tuple[str, ...]) -> list[str]:
+def _read_list(ann_file: Path, folder: Path, extensions: tuple[str, ...]) -> list[str]:
     if not ann_file.is_file():
         raise FileNotFoundError(f'no list {ann_file}')
     names = []
-    for number, line in enumerate(ann_file.read_text().splitlines(), start=1):
+    lines = ann_file.read_text(errors='surrogateescape').splitlines()
+    for number, line in enumerate(lines, start=1):
         name = line.strip()
         while name and not name.lower().endswith(extensions):
             name = name.rpartition(' ')[0].rstrip()  # labels
         if name:
-            names.append(Path(name).as_posix())
+            try:
+                names.append(sample_key(folder / name, folder))
+            except ValueError as error:
+                raise ValueError(f'line {number} of {ann_file}: {error}') from None
         elif line.strip():
             raise ValueError(
                 f'line {number} of {ann_file} has no path that ends in '
@@ -68,6 +70,34 @@ def _read_list(ann_file: Path, extensions: tuple[str, ...]) -> list[str]:
 def count_files(names: list[str]) -> int:
     """Count the files that the contours of some images are divided into."""
     return -(-len(names) // IMAGES_PER_FILE)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read an image as training does, turned by its EXIF entry: (H, W, 3) uint8, RGB.
+
+    Raises:
+        ValueError: OpenCV cannot read it, or it is too large.
+        OSError: The file cannot be read.
+    """
+    # OpenCV's own reading of files crashes at names that are not UTF-8
+    data = np.fromfile(path, np.uint8)
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error as error:
+        raise ValueError(str(error)) from error
+    if image is None:
+        raise ValueError('OpenCV cannot read it as an image')
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def blames_device(error: Exception) -> bool:
+    """Tell whether an error says that the device fails, rather than the picture.
+
+    After most errors of a GPU nothing works in that process any more. Lack of memory is not one.
+    """
+    return isinstance(error, getattr(torch, 'AcceleratorError', ())) and not isinstance(
+        error, torch.OutOfMemoryError
+    )
 
 
 class Progress:
@@ -165,7 +195,11 @@ class Extractor:
                     self.report(name, error)
                     writer.discard()
                     return
-                writer.add(self.segment(image), (height, width))
+                contour = self.contour(name, image)
+                if contour is None:
+                    writer.discard()
+                    return
+                writer.add(contour, (height, width))
                 progress.step(1 / len(frames))
             writer.finish()
 
@@ -183,19 +217,30 @@ class Extractor:
         with ContourWriter(path, header, len(names)) as writer:
             self.broken += [names[i] for i in writer.empty]
             for name in names[writer.done :]:
-                # as training reads it, turned by its EXIF entry
-                image = cv2.imread(str(self.folder / name), cv2.IMREAD_COLOR)
-                if image is None:
-                    self.report(name, 'OpenCV cannot read it as an image')
+                try:
+                    image = read_image(self.folder / name)
+                except (OSError, ValueError) as error:
+                    self.report(name, error)
                     writer.add(None)
                 else:
-                    writer.add(self.segment(image[..., ::-1].copy()), image.shape[:2])
+                    writer.add(self.contour(name, image), image.shape[:2])
                 progress.step(1 / len(names))
             writer.finish()
 
+    def contour(self, name: str, image: np.ndarray) -> np.ndarray | None:
+        """Segment an image; one that cannot be segmented, as it is too large, is reported."""
+        try:
+            return self.segment(image)
+        except (RuntimeError, MemoryError) as error:
+            if blames_device(error):
+                raise
+            height, width = image.shape[:2]
+            self.report(name, f'of {height}x{width} pixels: {error or type(error).__name__}')
+            return None
+
     def report(self, name: str, error: object) -> None:
-        """Note a file that cannot be read."""
-        print(f'cannot read {self.folder / name}: {str(error)[:200]}', file=sys.stderr)
+        """Note a file that cannot be read or segmented."""
+        print(f'no contours of {self.folder / name}: {str(error)[:200]}', file=sys.stderr)
         self.broken.append(name)
 
     def run(self, names: list[str]) -> None:
@@ -217,7 +262,8 @@ class Extractor:
         name = f'broken_{self.part}_of_{self.parts}.txt' if self.parts > 1 else 'broken.txt'
         report = self.cache / name
         if self.broken:
-            report.write_text('\n'.join(sorted(self.broken)) + '\n')
-            print(f'{label}{len(self.broken)} files could not be read; they are listed in {report}')
+            text = '\n'.join(sorted(self.broken)) + '\n'
+            report.write_text(text, errors='surrogateescape')
+            print(f'{label}{len(self.broken)} files have no contours; they are listed in {report}')
         else:
             report.unlink(missing_ok=True)

@@ -51,7 +51,9 @@ def decode_contour(data: bytes, height: int, width: int) -> np.ndarray:
 
 def image_file_name(key: str, num_files: int) -> str:
     """Name the file of a cache that holds the image ``key``."""
-    return f'images-{zlib.crc32(key.encode()) % num_files:05d}{SUFFIX}'
+    # a name that is not UTF-8 has surrogates: they stand for its bytes
+    checksum = zlib.crc32(key.encode(errors='surrogateescape'))
+    return f'images-{checksum % num_files:05d}{SUFFIX}'
 
 
 def pack_header(header: dict) -> bytes:

@@ -1,13 +1,11 @@
 """Load contours from a cache into a sample. Everything here is our choice."""
 
-import os
-
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
-from ...contours.cache import ContourCache, missing_cache
+from ...contours.cache import ContourCache, missing_cache, sample_key
 
 
 def add_contours(
@@ -26,6 +24,7 @@ def add_contours(
     Raises:
         FileNotFoundError: There is no cache; the message has the command that makes it.
         ContourCacheError: It lacks samples, or is not of this kind.
+        ValueError: A sample is not below the folder.
     """
     if cache is None:
         return data_list
@@ -38,7 +37,7 @@ def add_contours(
             'contours (EdgeContourTarget and contour_cache=None)'
         ) from error
     path = 'filename' if kind == 'videos' else 'img_path'
-    keys = [os.path.relpath(info[path], folder or '.').replace(os.sep, '/') for info in data_list]
+    keys = [sample_key(info[path], folder) for info in data_list]
     opened.check(kind, keys)
     for info, key in zip(data_list, keys, strict=True):
         info['contours'] = (cache, key)
