@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 import torch
 
-from ..models.checkpoints import read_checkpoint
-
 
 @lru_cache(maxsize=1)
 def load_sam(checkpoint: str, model_type: str, device: str) -> torch.nn.Module:
@@ -37,10 +35,11 @@ def load_sam(checkpoint: str, model_type: str, device: str) -> torch.nn.Module:
             'https://github.com/facebookresearch/segment-anything#model-checkpoints'
         )
     try:
-        state = read_checkpoint(checkpoint)['state_dict']
-    except ValueError as error:
+        state = torch.load(checkpoint, map_location='cpu', weights_only=True)
+    except Exception as error:  # whatever the unpickler does with bytes that are not a pickle
         raise ValueError(
-            f'{checkpoint!r} cannot be read as a checkpoint of weights: {error}; download it again'
+            f'{checkpoint!r} cannot be read as a checkpoint of weights: '
+            f'{str(error).splitlines()[0]}; download it again'
         ) from error
     sam = sam_model_registry[model_type](checkpoint=None)
     try:
