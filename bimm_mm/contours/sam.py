@@ -37,9 +37,10 @@ def load_sam(checkpoint: str, model_type: str, device: str) -> torch.nn.Module:
     try:
         state = torch.load(checkpoint, map_location='cpu', weights_only=True)
     except Exception as error:  # whatever the unpickler does with bytes that are not a pickle
+        reason = next((line for line in str(error).splitlines() if 'GLOBAL' in line), str(error))
         raise ValueError(
-            f'{checkpoint!r} cannot be read as a checkpoint of weights: '
-            f'{str(error).splitlines()[0]}; download it again'
+            f'{checkpoint!r} cannot be read as a checkpoint of weights: it is broken, or holds '
+            f'objects that could run code ({reason[:200]}); download it again'
         ) from error
     sam = sam_model_registry[model_type](checkpoint=None)
     try:
