@@ -1,6 +1,7 @@
 """Checkpoints that are complete or not there."""
 
 import os
+import re
 import shutil
 from functools import wraps
 from pathlib import Path
@@ -127,25 +128,45 @@ class WholeCheckpointHook(CheckpointHook):
 
 
 def newest_checkpoint(*folders: str | os.PathLike) -> Path | None:
-    """The checkpoint in some folders that was completed last, best ones left out.
+    """The complete checkpoint of the most iterations in some folders, best ones left out.
+
+    Files that were copied have any time of modification, so the iterations that a checkpoint says
+    it has seen decide; of several with as many, the one that ``last_checkpoint`` names, then the
+    latest file.
 
     Args:
         *folders: where to look; what cannot be read as a checkpoint is passed over.
     """
     found = {p for folder in folders for p in Path(folder).glob('*.pth')}
     found = [p for p in found if not p.name.startswith(('best_', '.'))]
-    for path in sorted(found, key=lambda p: p.stat().st_mtime_ns, reverse=True):
-        if path.is_dir() or _is_whole(path):
-            return path
-    return None
+    named = {_name_in(Path(folder) / LAST) for folder in folders}
+    ranked = [
+        (iterations, path.name in named, path.stat().st_mtime_ns, path)
+        for path in found
+        if (iterations := _iterations_of(path)) is not None
+    ]
+    return max(ranked)[-1] if ranked else None
 
 
-def _is_whole(path: Path) -> bool:
+def _name_in(last: Path) -> str:
+    """The file that a ``last_checkpoint`` names; its folder may be that of before a copy."""
+    return Path(last.read_text().strip()).name if last.is_file() else ''
+
+
+def _iterations_of(path: Path) -> int | None:
+    """Iterations that a checkpoint has seen; None for what is not one to resume from."""
+    if path.is_dir():  # sharded, and complete since it has its name
+        parts = [_iterations_of(part) for part in path.glob('rank*.pth')]  # FSDP's
+        if parts and None not in parts:
+            return min(parts)
+        return int((re.findall(r'\d+', path.stem) or [0])[-1])  # DeepSpeed's tell nothing
     try:
         checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
     except Exception:  # truncated, of another kind, or of an old format: none to resume from
-        return False
-    return isinstance(checkpoint, dict) and 'meta' in checkpoint and 'message_hub' in checkpoint
+        return None
+    if not isinstance(checkpoint, dict) or not {'meta', 'message_hub'} <= set(checkpoint):
+        return None
+    return int(checkpoint['meta'].get('iter', 0))
 
 
 def _save_whole(save):

@@ -167,6 +167,41 @@ def test_the_newest_complete_checkpoint_is_found_and_leftovers_removed(tmp_path)
     assert not list(tmp_path.glob('.*.tmp'))
 
 
+def test_a_work_dir_that_was_copied_without_times_goes_on_at_the_latest_iteration(tmp_path):
+    """As ``cp -r``, an object store or rsync without ``-t`` leave it: in any order of time."""
+    made = tmp_path / 'made'
+    make_runner(made, iters=6, keep=-1).train()
+    copy = tmp_path / 'copy'
+    copy.mkdir()
+    for time, name in enumerate(['last_checkpoint', 'iter_6.pth', 'iter_4.pth', 'iter_2.pth']):
+        (copy / name).write_bytes((made / name).read_bytes())
+        os.utime(copy / name, (time, time))
+    before = {name: (copy / name).read_bytes() for name in checkpoints(copy)}
+    make_runner(copy, iters=7, resume=True, keep=-1).train()
+    assert checkpoints(copy) == ['iter_2.pth', 'iter_4.pth', 'iter_6.pth', 'iter_7.pth']
+    assert all((copy / name).read_bytes() == content for name, content in before.items())
+
+
+def test_of_two_checkpoints_of_one_iteration_the_one_that_was_written_last_is_taken(tmp_path):
+    make_runner(tmp_path, iters=2).train()
+    (tmp_path / 'stopped_iter_2.pth').write_bytes((tmp_path / 'iter_2.pth').read_bytes())
+    os.utime(tmp_path / 'stopped_iter_2.pth', (0, 0))
+    (tmp_path / 'last_checkpoint').write_text('/before/the/copy/stopped_iter_2.pth')
+    assert newest_checkpoint(tmp_path).name == 'stopped_iter_2.pth'
+    (tmp_path / 'last_checkpoint').unlink()
+    assert newest_checkpoint(tmp_path).name == 'iter_2.pth'
+
+
+@pytest.mark.parametrize('parts', [['rank0.pth', 'rank1.pth'], []])
+def test_sharded_checkpoints_are_ordered_too(tmp_path, parts):
+    for number in (10, 9):  # the later one is the older file
+        folder = tmp_path / f'iter_{number}.pth'
+        folder.mkdir()
+        for part in parts:
+            torch.save(dict(meta=dict(iter=number), message_hub={}), folder / part)
+    assert newest_checkpoint(tmp_path).name == 'iter_10.pth'
+
+
 def test_without_any_checkpoint_resume_starts_from_the_beginning(tmp_path):
     make_runner(tmp_path, iters=1, resume=True).train()
     assert checkpoints(tmp_path) == ['iter_1.pth']
