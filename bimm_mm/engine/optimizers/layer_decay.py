@@ -4,6 +4,7 @@ from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
+from torch.distributed.fsdp import FlatParameter
 
 # neither these parameters, whatever module holds them, nor biases and norms are decayed
 TOKENS = ('cls_token', 'mask_token', 'query_token', 'pos_embed')
@@ -23,8 +24,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     Parameters with the same learning rate and weight decay are one group: an optimizer's step
     costs time per group. A parameter that two modules share counts once; frozen ones are left out.
-    Under FSDP, rates by layer and unequal decay need ``use_orig_params=True``: its flat parameters
-    mix weights and biases. In a config::
+    FSDP's flat parameters (``use_orig_params=False``) mix weights, biases and layers, and are
+    refused. In a config::
 
         optim_wrapper = dict(
             constructor='LayerDecayOptimWrapperConstructor',
@@ -37,8 +38,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         paramwise_cfg (dict): ``layer_decay_rate`` in (0, 1]; 1 gives all layers the same rate.
 
     Raises:
-        ValueError: for another option or rate, or where a rate below 1 meets a model without
-            layers.
+        ValueError: for another option or rate, where a rate below 1 meets a model without layers,
+            or where parameters are flat and would need different rates or weight decays.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -67,6 +68,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f'has, but {type(module).__name__} holds none'
             )
         base_decay = self.base_wd or 0.0
+        if self.rate < 1 or base_decay:
+            _refuse_flat_parameters(module)
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         seen = set()
         for prefix, part in module.named_modules():
@@ -98,6 +101,17 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             name.removeprefix(f'{prefix}.' if prefix else '')
         )
         return self.rate ** (layers - 1 - layer)
+
+
+def _refuse_flat_parameters(module: nn.Module) -> None:
+    """Raise ValueError where FSDP has made one vector of parameters that need different settings."""
+    flat = [name for name, p in module.named_parameters() if isinstance(p, FlatParameter)]
+    if flat:
+        raise ValueError(
+            f'{len(flat)} flat parameters of FSDP ({flat[0]}) mix weights, biases and layers, which '
+            'need learning rates and weight decays of their own: set '
+            'strategy.model_wrapper.use_orig_params=True'
+        )
 
 
 def _plain(name: str) -> str:

@@ -40,7 +40,9 @@ class SharedBlocksFSDPStrategy(FSDPStrategy):
 
     It differs from mmengine's 0.10.7 in this (our choice):
 
-    - units are those of :func:`wrap_unshared_blocks`;
+    - units are those of :func:`wrap_unshared_blocks`, and parameters keep their names and shapes
+      (``use_orig_params=True``), so that biases, norms, tokens and layers get the weight decay and
+      the learning rate that they have under DDP;
     - all processes start from the weights of the first one. Each has a random seed of its own, and
       mmengine would put the model together from shards of different draws;
     - ``optim_wrapper.clip_grad`` clips by the norm of the whole gradient; mmengine's clips in each
@@ -58,7 +60,9 @@ class SharedBlocksFSDPStrategy(FSDPStrategy):
 
     def __init__(self, *, model_wrapper: dict | None = None, **kwargs) -> None:
         wrapper = dict(
-            type='MMFullyShardedDataParallel', auto_wrap_policy='wrap_unshared_blocks'
+            type='MMFullyShardedDataParallel',
+            auto_wrap_policy='wrap_unshared_blocks',
+            use_orig_params=True,
         ) | (model_wrapper or {})
         if isinstance(wrapper.get('mixed_precision'), dict):
             keep_input = dict(cast_root_forward_inputs=False)

@@ -1,0 +1,136 @@
+"""Parameter groups of a sharded model are those of a whole one, value by value.
+
+This file is also the program of the two processes: ``python test_fsdp_groups.py RANK FOLDER``.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS
+from torch import nn
+
+from bimm_mm.engine import SharedBlocksFSDPStrategy
+
+DEMO = Path(__file__).parents[2] / 'configs/bimm/demo/joint_shapes.py'
+BACKBONE = dict(
+    type='BimmViT',
+    arch=dict(embed_dims=24, depth=3, num_heads=2),
+    img_size=16,
+    patch_size=8,
+    num_frames=4,
+    stage_ends=(1, 2, 3),
+)
+RATES = dict(joint=1, classifier=0.5)
+
+
+class Classifier(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = MODELS.build(BACKBONE)
+        self.head = nn.Sequential(nn.LayerNorm(24), nn.Linear(24, 5))
+
+
+def build_model(kind: str) -> nn.Module:
+    torch.manual_seed(0)
+    return MODELS.build(Config.fromfile(DEMO).model) if kind == 'joint' else Classifier()
+
+
+def optim_wrapper(kind: str) -> dict:
+    return dict(
+        type='OptimWrapper',
+        constructor='LayerDecayOptimWrapperConstructor',
+        paramwise_cfg=dict(layer_decay_rate=RATES[kind]),
+        optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.05),
+    )
+
+
+def values_of(model: nn.Module, wrapper) -> Counter:
+    """How many values of each parameter this process has, with their rate and decay."""
+    names = {
+        parameter: name.replace('_fsdp_wrapped_module.', '').removeprefix('module.')
+        for name, parameter in model.named_parameters()
+    }
+    return Counter(
+        {
+            (names[parameter], group['lr'], group['weight_decay']): parameter.numel()
+            for group in wrapper.optimizer.param_groups
+            for parameter in group['params']
+        }
+    )
+
+
+def run(rank: int, folder: str) -> None:
+    """One of the two processes."""
+    torch.set_num_threads(1)
+    warnings.simplefilter('ignore')
+    os.environ['LOCAL_RANK'] = str(rank)
+    dist.init_process_group('gloo', f'file://{folder}/store', rank=rank, world_size=2)
+    for kind in RATES:
+        counts = []
+        for flat in (False, True):
+            strategy = SharedBlocksFSDPStrategy(
+                model_wrapper=dict(use_orig_params=False) if flat else None,
+                work_dir=folder,
+                experiment_name=f'{kind}{flat}',
+            )
+            sharded = strategy._wrap_model(strategy.build_model(build_model(kind)))
+            try:
+                wrapper = strategy.build_optim_wrapper(optim_wrapper(kind), sharded)
+                counts.append(list(map(list, values_of(sharded, wrapper).items())))
+            except ValueError as error:
+                counts.append(str(error))
+        Path(folder, f'{kind}{rank}.json').write_text(json.dumps(counts))
+    dist.barrier()
+    os._exit(0)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory) -> Path:
+    """What the two processes found."""
+    folder = tmp_path_factory.mktemp('groups')
+    environment = os.environ | dict(OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+    command = [sys.executable, __file__]
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), str(folder)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert all(process.returncode == 0 for process in processes), '\n'.join(errors)
+    return folder
+
+
+@pytest.mark.parametrize('kind', RATES)
+def test_each_value_has_the_rate_and_the_decay_that_it_has_under_ddp(folder, kind):
+    model = build_model(kind)
+    whole = values_of(model, build_optim_wrapper(model, optim_wrapper(kind)))
+    parts = [json.loads((folder / f'{kind}{rank}.json').read_text())[0] for rank in range(2)]
+    sharded = sum((Counter({tuple(key): n for key, n in part}) for part in parts), Counter())
+    assert sharded == whole
+    assert len({key[1:] for key in whole}) == (2 if kind == 'joint' else 10)
+
+
+@pytest.mark.parametrize('kind', RATES)
+def test_flat_parameters_are_refused(folder, kind):
+    for rank in range(2):
+        error = json.loads((folder / f'{kind}{rank}.json').read_text())[1]
+        assert 'set strategy.model_wrapper.use_orig_params=True' in error
+
+
+if __name__ == '__main__':
+    run(int(sys.argv[1]), sys.argv[2])
