@@ -10,8 +10,16 @@ from bimm_mm.cli.arguments import add_config_options, fail
 from bimm_mm.config.check import ConfigError, check_config
 from bimm_mm.config.loading import read_config
 from bimm_mm.engine.hooks.broken_samples_hook import TooManyBrokenSamples
+from bimm_mm.engine.hooks.checkpoint_hook import checkpoint_to_resume
 from bimm_mm.engine.hooks.stop_on_signal_hook import EXIT_STOPPED
-from bimm_mm.engine.runner import LAUNCHERS, build_runner, check_strategy, init_cpu_launcher, leave
+from bimm_mm.engine.runner import (
+    LAUNCHERS,
+    build_runner,
+    check_strategy,
+    init_cpu_launcher,
+    leave,
+    without_initialization,
+)
 from bimm_mm.utils.files import DISK_ERRORS, WriteError, check_writable, explain
 
 
@@ -60,7 +68,8 @@ def load_config(args: argparse.Namespace) -> Config:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ConfigError('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
-    check_config(cfg)
+    # what the model once started from is in the checkpoint that it goes on from
+    check_config(cfg if checkpoint_to_resume(cfg) is None else without_initialization(cfg))
     check_strategy(cfg)
     if args.amp:
         set_amp(cfg, args.amp_dtype)

@@ -1,5 +1,6 @@
 """From a checked config to a runner, and how a process of a distributed run ends."""
 
+import copy
 import logging
 import os
 import subprocess
@@ -14,6 +15,8 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 
 from ..config.check import ConfigError
+from ..models.checkpoints import forget_initialisation
+from .hooks.checkpoint_hook import checkpoint_to_resume
 
 # Rank, world size and local rank as each launcher names them; torchrun uses torch's own names.
 LAUNCHER_VARIABLES = {
@@ -38,10 +41,28 @@ def check_strategy(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Runner | FlexibleRunner:
-    """The runner that the config names, a FlexibleRunner for a strategy, else a Runner."""
+    """The runner that the config names, a FlexibleRunner for a strategy, else a Runner.
+
+    Where it will resume from a checkpoint, the model does not read what it once started from:
+    that file may be gone, or on another machine. The config in checkpoints and in the work dir
+    still names it.
+    """
     if cfg.get('runner_type'):
         return RUNNERS.build(cfg)
-    return (FlexibleRunner if cfg.get('strategy') else Runner).from_cfg(cfg)
+    kind = FlexibleRunner if cfg.get('strategy') else Runner
+    if checkpoint_to_resume(cfg) is None:
+        return kind.from_cfg(cfg)
+    runner = kind.from_cfg(without_initialization(cfg))
+    runner.cfg.model = copy.deepcopy(cfg.model)
+    runner.dump_config()
+    return runner
+
+
+def without_initialization(cfg: Config) -> Config:
+    """A copy of a config whose model starts from no file."""
+    cfg = copy.deepcopy(cfg)
+    forget_initialisation(cfg.get('model'))
+    return cfg
 
 
 def init_cpu_launcher(cfg: Config) -> None:

@@ -127,6 +127,63 @@ def test_trains_and_resumes_where_it_stopped(toy):
     assert sorted(p.name for p in (toy / 'other').glob('*.pth')) == ['epoch_2.pth']
 
 
+STARTED = """
+    import torch
+    from mmengine.registry import MODELS
+    from toy_parts import ToyModel
+
+
+    @MODELS.register_module()
+    class StartedModel(ToyModel):
+        def __init__(self, init_dorsal_from, init_cfg):
+            super().__init__()
+            self.init_dorsal_from, self.init_cfg = init_dorsal_from, init_cfg
+
+        def init_weights(self):
+            super().init_weights()
+            if self.init_dorsal_from is not None:
+                torch.load(self.init_dorsal_from)
+"""
+STARTED_CONFIG = """
+    _base_ = ['toy.py']
+    custom_imports = dict(imports=['bimm_mm', 'started'])
+    start = 'start.pth'
+    model = dict(
+        type='StartedModel',
+        init_dorsal_from=start,
+        init_cfg=dict(type='Pretrained', checkpoint=start),
+    )
+"""
+
+
+@pytest.mark.parametrize('resume', [['--resume'], ['--resume', 'work_dirs/run/epoch_2.pth']])
+def test_a_resumed_run_needs_nothing_that_it_once_started_from(toy, resume):
+    (toy / 'started.py').write_text(textwrap.dedent(STARTED))
+    (toy / 'run.py').write_text(textwrap.dedent(STARTED_CONFIG))
+    start = {'linear.weight': torch.full((1, 1), 5.0)}
+    torch.save(dict(state_dict=start), toy / 'start.pth')
+    first = train(toy, 'run.py')
+    assert first.returncode == 0, first.stderr
+    work_dir = toy / 'work_dirs/run'
+    assert weight(work_dir / 'epoch_2.pth') == pytest.approx(5 - 2 * 0.035)
+
+    (toy / 'start.pth').unlink()
+    again = train(toy, 'run.py', *resume, '--cfg-options', 'train_cfg.max_epochs=3')
+    assert again.returncode == 0, again.stderr
+    assert weight(work_dir / 'epoch_3.pth') == pytest.approx(5 - 3 * 0.035)
+    # where the weights come from is not lost
+    assert "init_dorsal_from='start.pth'" in torch.load(work_dir / 'epoch_3.pth')['meta']['cfg']
+    assert "init_dorsal_from='start.pth'" in (work_dir / 'run.py').read_text()
+
+
+def test_a_run_that_has_nothing_to_resume_needs_what_it_starts_from(toy):
+    (toy / 'started.py').write_text(textwrap.dedent(STARTED))
+    (toy / 'run.py').write_text(textwrap.dedent(STARTED_CONFIG))
+    result = train(toy, 'run.py', '--resume')
+    assert result.returncode == 1
+    assert "model.init_dorsal_from='start.pth': no such file" in result.stderr
+
+
 def test_learning_rate_is_scaled_to_the_batch(toy):
     result = train(toy, 'toy.py', '--auto-scale-lr', '--cfg-options', 'train_cfg.max_epochs=1')
     assert result.returncode == 0, result.stderr

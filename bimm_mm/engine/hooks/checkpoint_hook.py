@@ -7,6 +7,7 @@ from functools import wraps
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process, master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
@@ -47,9 +48,7 @@ class WholeCheckpointHook(CheckpointHook):
 
     def out_dir_of(self, runner: Runner) -> Path:
         """Where the checkpoints of a run lie."""
-        if self.out_dir in (None, runner.work_dir):
-            return Path(runner.work_dir)
-        return Path(self.out_dir) / Path(runner.work_dir).name
+        return _out_dir(runner.work_dir, self.out_dir)
 
     def before_train(self, runner: Runner) -> None:
         """Remove what a killed run left unfinished."""
@@ -127,6 +126,16 @@ class WholeCheckpointHook(CheckpointHook):
             self.best_ckpt_path = after['']
 
 
+def checkpoint_to_resume(cfg: Config) -> Path | None:
+    """The checkpoint that a run of this config will go on from; None where it starts anew."""
+    if not cfg.get('resume'):
+        return None
+    if cfg.get('load_from'):
+        return Path(cfg.load_from)
+    out_dir = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('out_dir')
+    return newest_checkpoint(_out_dir(cfg.work_dir, out_dir), cfg.work_dir)
+
+
 def newest_checkpoint(*folders: str | os.PathLike) -> Path | None:
     """The complete checkpoint of the most iterations in some folders, best ones left out.
 
@@ -146,6 +155,11 @@ def newest_checkpoint(*folders: str | os.PathLike) -> Path | None:
         if (iterations := _iterations_of(path)) is not None
     ]
     return max(ranked)[-1] if ranked else None
+
+
+def _out_dir(work_dir: str, out_dir: str | None) -> Path:
+    """mmengine keeps the checkpoints of several runs apart in one ``out_dir``."""
+    return Path(work_dir) if out_dir in (None, work_dir) else Path(out_dir) / Path(work_dir).name
 
 
 def _name_in(last: Path) -> str:
