@@ -30,14 +30,26 @@ def pass_on(number: int, frame: FrameType | None) -> None:
                 pass
 
 
+def handle_signals() -> None:
+    """Pass both signals on, and keep torchrun from handling them itself.
+
+    torch 2.11 can be told which signals to handle, 2.6 cannot: it takes SIGTERM in any case.
+    """
+    register = signal.signal
+    for number in SIGNALS:
+        register(number, pass_on)
+
+    def register_others(number: int, handler: object) -> object:
+        return signal.getsignal(number) if number in SIGNALS else register(number, handler)
+
+    signal.signal = register_others
+
+
 def main() -> None:
     """Run torchrun with other signal handlers."""
-    os.environ['TORCHELASTIC_SIGNALS_TO_HANDLE'] = 'SIGINT,SIGHUP,SIGQUIT'
-    for number in SIGNALS:
-        signal.signal(number, pass_on)
-    args = parse_args(['--signals-to-handle', 'SIGINT,SIGHUP,SIGQUIT', *sys.argv[1:]])
+    handle_signals()
     try:
-        run(args)
+        run(parse_args(sys.argv[1:]))
     except ChildFailedError as error:
         if error.get_first_failure()[1].exitcode == EXIT_STOPPED:
             sys.exit(EXIT_STOPPED)

@@ -54,7 +54,8 @@ def compile_modules(modules: Iterable[nn.Module], **options) -> None:
         modules (Iterable[nn.Module]): what to compile.
         **options: arguments of ``torch.compile``.
     """
-    limit = torch._dynamo.config.recompile_limit
-    torch._dynamo.config.recompile_limit = max(limit, RECOMPILE_LIMIT)
+    config = torch._dynamo.config
+    name = 'recompile_limit' if hasattr(config, 'recompile_limit') else 'cache_size_limit'  # 2.6
+    setattr(config, name, max(getattr(config, name), RECOMPILE_LIMIT))
     for module in modules:
         module.compile(**options)
