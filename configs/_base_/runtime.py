@@ -7,6 +7,8 @@ default_hooks = dict(
     contents=dict(type='CheckpointContentsHook'),
     # killed and resumed, a run is the same as one that was not: docs/reliability.md
     exact_resume=dict(type='ExactResumeHook'),
+    # BatchNorm under DDP: the same statistics on all processes, in evaluation and in checkpoints
+    running_statistics=dict(type='SyncRunningStatisticsHook'),
     # SIGTERM and SIGUSR1 write a checkpoint and end the run with exit code 75
     stop=dict(type='StopOnSignalHook'),
     # broken videos and images are replaced and reported; above this share, the run stops

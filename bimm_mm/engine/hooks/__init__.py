@@ -9,6 +9,7 @@ from .explained_variance_hook import ExplainedVarianceHook
 from .finite_loss_hook import FiniteLossHook
 from .gradient_norm_hook import GradientNormHook
 from .reconstruction_hook import ReconstructionHook
+from .running_statistics_hook import SyncRunningStatisticsHook
 from .stop_on_signal_hook import StopOnSignalHook
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     'GradientNormHook',
     'ReconstructionHook',
     'StopOnSignalHook',
+    'SyncRunningStatisticsHook',
     'WholeCheckpointHook',
 ]
