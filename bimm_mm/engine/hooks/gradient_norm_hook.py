@@ -1,5 +1,7 @@
 """Log the gradient norms of the parts of a model."""
 
+import math
+
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
@@ -22,7 +24,8 @@ class GradientNormHook(Hook):
     Under DeepSpeed there are none.
 
     Args:
-        interval (int): iterations between two measurements.
+        interval (int): steps of the optimizer between two measurements. Where gradients are
+            accumulated, a step takes several iterations.
     """
 
     def __init__(self, interval: int = 50) -> None:
@@ -40,9 +43,11 @@ class GradientNormHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         groups = model.gradient_groups()
         sharded = isinstance(runner.model, FullyShardedDataParallel)
+        accumulated = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
 
         def measure(optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
-            if (runner.iter + 1) % self.interval or skips_step(optimizer):
+            step = math.ceil((runner.iter + 1) / accumulated)  # the last one may be of fewer
+            if step % self.interval or skips_step(optimizer):
                 return
             scale = getattr(optimizer, 'grad_scale', None)  # of the loss, under a fused optimizer
             for name, parameters in groups.items():

@@ -110,6 +110,18 @@ def test_gradient_norms_are_those_that_the_optimizer_uses(tmp_path, clip):
         assert math.hypot(*steps[3].values()) == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.parametrize('accumulate, iters', [(3, 17), (4, 24)])
+def test_the_interval_counts_steps_of_the_optimizer(tmp_path, accumulate, iters):
+    """The last of 17 iterations, too, whose step is of two gradients only."""
+    hooks = [dict(type='GradientNormHook', interval=2)]
+    runner = make_runner(tmp_path, TwoBranches(), hooks, iters, accumulate=accumulate)
+    steps = note_gradients(runner)
+    runner.train()
+    values = runner.message_hub.get_scalar('train/grad_norm_dorsal').data[0]
+    assert values.tolist() == pytest.approx([step['dorsal'] for step in steps[1::2]])
+    assert len(steps) == math.ceil(iters / accumulate)
+
+
 def test_the_norm_of_a_group_is_over_all_of_its_gradients(tmp_path):
     class OneGroup(TwoBranches):
         def gradient_groups(self):
