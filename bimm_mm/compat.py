@@ -25,8 +25,10 @@ import torch
 from mmengine._strategy.fsdp import FSDPStrategy
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.runner.loops import _InfiniteDataloaderIterator
 from mmengine.utils import digit_version
 from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.utils.data import DataLoader
 
 DRN_PACKAGE = 'mmaction.models.localizers.drn'
 
@@ -63,6 +65,7 @@ def apply() -> None:
     allow_checkpoint_classes()
     refuse_code_in_checkpoints()
     order_fsdp_optimizer_state()
+    start_workers_with_the_first_batch()
 
 
 # mmaction2 1.2.0 ----------------------------------------------------------------------------------
@@ -283,6 +286,27 @@ def refuse_code_in_checkpoints() -> None:
 
     load_checkpoint.refuses_code = True
     CheckpointLoader.load_checkpoint = classmethod(load_checkpoint)
+
+
+def _batches(loader: DataLoader) -> Iterator:
+    yield from loader
+
+
+def start_workers_with_the_first_batch() -> None:
+    """Let mmengine 0.10.7's IterBasedTrainLoop start its data loader's workers when it needs them.
+
+    It starts them when the loop is built, before hooks may replace the loader, as ExactResumeHook
+    does: one set of workers, with a video decoder and two batches each, was made and thrown away.
+    """
+    if digit_version(mmengine.__version__) > digit_version('0.10.7'):
+        return
+
+    def __init__(self: _InfiniteDataloaderIterator, dataloader: DataLoader) -> None:
+        self._dataloader = dataloader
+        self._iterator = _batches(dataloader)
+        self._epoch = 0
+
+    _InfiniteDataloaderIterator.__init__ = __init__
 
 
 # mmengine 0.10.7 with torch >= 2.1 ----------------------------------------------------------------

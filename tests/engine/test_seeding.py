@@ -1,11 +1,14 @@
 """Where data go on after a checkpoint, without any training but of a model of one weight."""
 
+import os
 import random
 
 import numpy as np
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler, pseudo_collate
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from bimm_mm.engine.seeding import NumberedBatches, SeededDataset, derive_seed, number_batches
@@ -100,6 +103,53 @@ def test_what_has_no_sequence_is_refused():
         number_batches(DataLoader(Stream()), seed=0, rank=0)
     with pytest.raises(TypeError, match='train_dataloader, of Draws, draws no batches'):
         number_batches(DataLoader(Draws(), batch_size=None), seed=0, rank=0)
+
+
+class Workers(torch.utils.data.Dataset):
+    """Each worker process that makes a sample leaves a file."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, index):
+        (self.folder / str(os.getpid())).touch()
+        return dict(inputs=torch.ones(1))
+
+
+class OneWeight(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs, mode='tensor'):
+        return dict(loss=sum(inputs) * self.weight)
+
+
+@pytest.mark.parametrize('exact', [True, False])
+def test_a_run_by_iterations_starts_its_workers_once(tmp_path, exact):
+    seen = tmp_path / 'workers'
+    seen.mkdir()
+    hooks = dict(exact_resume=dict(type='ExactResumeHook')) if exact else {}
+    Runner(
+        model=OneWeight(),
+        work_dir=str(tmp_path),
+        train_dataloader=dict(
+            batch_size=2,
+            num_workers=2,
+            dataset=Workers(seen),
+            sampler=dict(type='InfiniteSampler'),
+            collate_fn=pseudo_collate,
+        ),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=5),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        default_hooks=dict(logger=None, timer=None, checkpoint=None) | hooks,
+        randomness=dict(seed=0),
+        experiment_name=f'workers {exact}',
+    ).train()
+    assert len(list(seen.iterdir())) == 2
 
 
 def test_the_length_is_that_of_all_batches():
