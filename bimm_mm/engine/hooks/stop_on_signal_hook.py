@@ -1,16 +1,19 @@
 """A run that is told to go writes a checkpoint first."""
 
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import forkserver
 
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from .checkpoint_hook import WholeCheckpointHook
 
@@ -41,10 +44,12 @@ class StopOnSignalHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Listen to the signals."""
         checkpoint_hook(runner)
+        self._trainer = os.getpid()
         for loop in (runner.train_loop, runner.val_loop):
             if loop is not None:
-                loader = loop.dataloader
-                loader.worker_init_fn = partial(_obey_parent, loader.worker_init_fn)
+                _shield_fork_server(loop.dataloader)
+                init = loop.dataloader.worker_init_fn
+                loop.dataloader.worker_init_fn = partial(_obey, self._trainer, init)
         if threading.current_thread() is threading.main_thread():  # Python allows it only there
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
             os.register_at_fork(after_in_child=self._forked)
@@ -72,7 +77,7 @@ class StopOnSignalHook(Hook):
     def _forked(self) -> None:
         """A new process would inherit the handler, and never end when it is told to."""
         if self._before:
-            _obey_parent(None, 0)
+            _obey(self._trainer, None, 0)
 
     def _stop_if_told(self, runner: Runner, iteration: int) -> None:
         told = torch.tensor(self.received or 0)
@@ -102,15 +107,32 @@ def checkpoint_hook(runner: Runner) -> WholeCheckpointHook:
     )
 
 
-def _obey_parent(init: Callable | None, worker: int) -> None:
-    """Let this process end when its parent says so, and for nobody else."""
+def _obey(trainer: int, init: Callable | None, worker: int) -> None:
+    """Let this process end when the trainer or its own parent says so, and for nobody else.
+
+    The two differ under the start method 'forkserver', and in what a worker starts.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
+    threading.Thread(target=_wait_for, args=(trainer,), daemon=True).start()
     if init is not None:
         init(worker)
 
 
-def _wait_for_parent() -> None:
-    while signal.sigwaitinfo(SIGNALS).si_pid != os.getppid():
-        pass  # the scheduler's; the parent has it, too, and still needs its batch
+def _wait_for(trainer: int) -> None:
+    while signal.sigwaitinfo(SIGNALS).si_pid not in (trainer, os.getppid()):
+        pass  # the scheduler's; the trainer has it, too, and still needs its batch
     os._exit(0)
+
+
+def _shield_fork_server(loader: DataLoader) -> None:
+    """Start the process that will fork the workers such that it does not get the signals.
+
+    Workers end with it, and it ends with the trainer.
+    """
+    context = loader.multiprocessing_context or multiprocessing
+    if loader.num_workers and context.get_start_method() == 'forkserver':
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -3,10 +3,12 @@
 import os
 import signal
 import time
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from types import SimpleNamespace
 
 import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from bimm_mm.engine import StopOnSignalHook, WholeCheckpointHook
 
@@ -43,6 +45,45 @@ def test_they_do_not_end_when_the_scheduler_tells_everybody(listening):
     worker.terminate()
     worker.join(30)
     assert worker.exitcode == 0
+
+
+@pytest.fixture(params=['fork', 'forkserver', 'spawn'])
+def loading(request):
+    """A worker that loads data, as the hook's run starts it."""
+    data = TensorDataset(torch.arange(4.0))
+    loader = DataLoader(data, num_workers=1, multiprocessing_context=request.param)
+    hook = StopOnSignalHook()
+    loop = SimpleNamespace(dataloader=loader)
+    hook.before_train(
+        SimpleNamespace(hooks=[WholeCheckpointHook()], train_loop=loop, val_loop=None)
+    )
+    batches = iter(loader)
+    next(batches)
+    yield batches._workers[0]
+    hook.after_train(None)
+
+
+def send_as_the_scheduler(number, pid):
+    sender = get_context('fork').Process(target=os.kill, args=(pid, number))
+    sender.start()
+    sender.join()
+
+
+def test_a_worker_ends_when_the_trainer_says_so_however_it_was_started(loading):
+    loading.terminate()
+    loading.join(30)
+    assert loading.exitcode == 0
+
+
+def test_neither_a_worker_nor_who_forks_it_ends_when_the_scheduler_tells_everybody(loading):
+    server = forkserver._forkserver._forkserver_pid
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        send_as_the_scheduler(number, loading.pid)
+        if server is not None:
+            send_as_the_scheduler(number, server)
+    # workers look every 5 seconds whether who forked them is there
+    loading.join(1 if server is None else 7)
+    assert loading.is_alive()
 
 
 def test_the_run_takes_a_note_and_nothing_after_it_has_ended(listening):
