@@ -104,12 +104,12 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 
 def _refuse_flat_parameters(module: nn.Module) -> None:
-    """Raise ValueError where FSDP has made one vector of parameters that need different settings."""
+    """Raise ValueError where FSDP has flattened parameters that need different settings."""
     flat = [name for name, p in module.named_parameters() if isinstance(p, FlatParameter)]
     if flat:
         raise ValueError(
-            f'{len(flat)} flat parameters of FSDP ({flat[0]}) mix weights, biases and layers, which '
-            'need learning rates and weight decays of their own: set '
+            f'{len(flat)} flat parameters of FSDP ({flat[0]}) mix weights, biases and layers, '
+            'which need learning rates and weight decays of their own: set '
             'strategy.model_wrapper.use_orig_params=True'
         )
 

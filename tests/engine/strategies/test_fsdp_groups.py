@@ -1,6 +1,6 @@
 """Parameter groups of a sharded model are those of a whole one, value by value.
 
-This file is also the program of the two processes: ``python test_fsdp_groups.py RANK FOLDER``.
+This file is also the program of the processes: ``python FILE RANK FOLDER``.
 """
 
 import json
@@ -21,7 +21,7 @@ from torch import nn
 
 from bimm_mm.engine import SharedBlocksFSDPStrategy
 
-DEMO = Path(__file__).parents[2] / 'configs/bimm/demo/joint_shapes.py'
+DEMO = Path(__file__).parents[3] / 'configs/bimm/demo/joint_shapes.py'
 BACKBONE = dict(
     type='BimmViT',
     arch=dict(embed_dims=24, depth=3, num_heads=2),

@@ -1,6 +1,6 @@
-"""BatchNorm's running statistics on two processes.
+"""BatchNorm's running statistics on three processes.
 
-This file is also the program of the two processes: ``python test_running_statistics.py RANK FOLDER``.
+This file is also the program of the processes: ``python FILE RANK FOLDER``.
 """
 
 import os
@@ -18,7 +18,7 @@ from torch import nn
 
 import bimm_mm  # noqa: F401
 
-RUNTIME = Path(__file__).parents[2] / 'configs/bimm/_base_/runtime.py'
+RUNTIME = Path(__file__).parents[3] / 'configs/bimm/_base_/runtime.py'
 
 
 def build_model() -> nn.Module:
