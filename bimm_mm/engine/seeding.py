@@ -5,6 +5,7 @@ generator needs to be saved, and it does not matter which worker process makes a
 were made in advance. Source: our choice.
 """
 
+import inspect
 import random
 from collections.abc import Iterator, Sized
 from itertools import islice
@@ -16,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 SAMPLE, ITERATION = 0, 1  # two streams of seeds that have nothing in common
 REMEMBERED = 1000  # batches; more than any loader makes in advance
+# the settings of a loader that its batch sampler stands for
+REPLACED = {'dataset', 'batch_size', 'shuffle', 'sampler', 'batch_sampler', 'drop_last'}
 
 
 def derive_seed(*key: int) -> int:
@@ -130,8 +133,7 @@ def number_batches(loader: DataLoader, seed: int, rank: int) -> DataLoader:
             'the run cannot be resumed exactly. Use a data set with a length, and batch_size, or '
             'leave the hook out (default_hooks.exact_resume=None)'
         )
-    same = ('num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn')
-    same += ('multiprocessing_context', 'generator', 'prefetch_factor', 'persistent_workers')
+    same = inspect.signature(DataLoader).parameters.keys() - REPLACED
     return DataLoader(
         SeededDataset(loader.dataset),
         batch_sampler=NumberedBatches(loader.batch_sampler, seed, rank),

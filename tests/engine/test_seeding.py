@@ -1,5 +1,6 @@
 """Where data go on after a checkpoint, without any training but of a model of one weight."""
 
+import inspect
 import os
 import random
 
@@ -11,7 +12,13 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-from bimm_mm.engine.seeding import NumberedBatches, SeededDataset, derive_seed, number_batches
+from bimm_mm.engine.seeding import (
+    REPLACED,
+    NumberedBatches,
+    SeededDataset,
+    derive_seed,
+    number_batches,
+)
 
 
 class Draws(torch.utils.data.Dataset):
@@ -150,6 +157,28 @@ def test_a_run_by_iterations_starts_its_workers_once(tmp_path, exact):
         experiment_name=f'workers {exact}',
     ).train()
     assert len(list(seen.iterdir())) == 2
+
+
+def test_no_setting_of_the_loader_is_lost():
+    settings = dict(
+        num_workers=2,
+        collate_fn=pseudo_collate,
+        pin_memory=True,
+        pin_memory_device='cuda:1',
+        timeout=3,
+        worker_init_fn=print,
+        multiprocessing_context='spawn',
+        generator=torch.Generator(),
+        prefetch_factor=5,
+        persistent_workers=True,
+        in_order=False,
+    )
+    assert set(settings) == set(inspect.signature(DataLoader).parameters) - REPLACED
+    plain = DataLoader(Draws(), batch_size=2, **settings)
+    numbered = number_batches(plain, seed=0, rank=0)
+    assert {name: getattr(numbered, name) for name in settings} == {
+        name: getattr(plain, name) for name in settings
+    }
 
 
 def test_the_length_is_that_of_all_batches():
