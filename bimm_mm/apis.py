@@ -20,7 +20,7 @@ from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
-from .models.checkpoints import check_fit, forget_initialisation, load_encoder, read_checkpoint
+from .models.checkpoints import check_fit, forget_initialization, load_encoder, read_checkpoint
 from .utils.media import VIDEOS, list_media
 
 
@@ -71,7 +71,7 @@ class VideoModel:
     ) -> None:
         cfg = config if isinstance(config, Config) else Config.fromfile(config)
         cfg = cfg.copy()
-        forget_initialisation(cfg.model)
+        forget_initialization(cfg.model)
         self.scope = cfg.get('default_scope') or 'mmengine'
         init_default_scope(self.scope)
         self.model = MODELS.build(cfg.model)

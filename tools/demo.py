@@ -95,9 +95,8 @@ def main() -> None:
     batch = model.data_preprocessor(next(iter(loaders['test'])))
     model.eval()
     torch.manual_seed(0)
-    inputs = batch['inputs'][:3]
     with torch.no_grad():
-        results = model(inputs, mode='predict')
+        results = model(**batch, mode='predict')
     save_figure(draw_reconstruction(model, results, samples=(0, 1)), picture)
 
     explained = explained_variance(model, loaders['test'])

@@ -15,7 +15,7 @@ from bimm_mm.cli.arguments import add_config_options
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import merge_config
 from bimm_mm.datasets.verify import IMAGES
-from bimm_mm.models.checkpoints import check_fit, forget_initialisation, read_checkpoint
+from bimm_mm.models.checkpoints import check_fit, forget_initialization, read_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,7 +67,7 @@ def build(cfg: Config, checkpoint: str, score: float, device: str | None) -> Cal
             "default_scope='mmdet' or 'mmseg'"
         )
     state = read_checkpoint(checkpoint)['state_dict']
-    forget_initialisation(cfg.model)
+    forget_initialization(cfg.model)
     if scope == 'mmdet':
         from mmdet.apis import DetInferencer as Inferencer
     else:

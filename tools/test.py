@@ -10,7 +10,7 @@ from bimm_mm.cli.arguments import add_config_options, fail
 from bimm_mm.config.check import ConfigError, check_config
 from bimm_mm.config.loading import read_config
 from bimm_mm.engine.runner import LAUNCHERS, build_runner, init_cpu_launcher, leave
-from bimm_mm.models.checkpoints import check_fit, forget_initialisation, read_checkpoint
+from bimm_mm.models.checkpoints import check_fit, forget_initialization, read_checkpoint
 
 NEEDED = ('test_dataloader', 'test_cfg', 'test_evaluator')
 NEEDED_FOR_TTA = ('tta_model', 'tta_pipeline')
@@ -49,7 +49,7 @@ def load_config(args: argparse.Namespace) -> Config:
     missing = [key for key in needed if not cfg.get(key)]
     if missing:
         raise ConfigError(f'{cfg.filename} cannot be tested: it has no {", ".join(missing)}')
-    forget_initialisation(cfg.model)
+    forget_initialization(cfg.model)
     if args.tta:
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)

@@ -1,52 +1,86 @@
 from .backbones import BimmViT, MaskedEncoder, MmpretrainEncoder
-from .masking import RandomMasking, TubeMasking
+from .data_preprocessors import ClipDataPreprocessor
+from .masking import (
+    BaseMasking,
+    FrameMasking,
+    Masks,
+    RandomMasking,
+    RandomSubset,
+    TubeMasking,
+)
 from .necks import (
+    IdentityDecoder,
+    LatentDecoder,
     LayerNorm2d,
     LinearDecoder,
     MultiStageDecoder,
+    PickDecoder,
+    RegressorDecoder,
     SimpleFeaturePyramid,
     TransformerDecoder,
 )
-from .pretrainers import (
+from .selfsup import (
+    BasePretrainer,
     Branch,
-    ClipDataPreprocessor,
+    BranchPretrainer,
     DualBranchPretrainer,
+    MaskedPretrainer,
     SingleBranchPretrainer,
 )
+from .step import Step
 from .targets import (
     BaseTarget,
     CachedContourTarget,
+    CodeTarget,
     ContourTarget,
     EdgeContourTarget,
     GaborTarget,
     GeneratorTarget,
+    LatentTarget,
     MotionTarget,
     PixelTarget,
     SamContourTarget,
 )
 
+Reconstruction = Step  # what pictures call the step at its end
+
 __all__ = [
+    'BaseMasking',
+    'BasePretrainer',
     'BaseTarget',
     'BimmViT',
     'Branch',
+    'BranchPretrainer',
     'CachedContourTarget',
     'ClipDataPreprocessor',
+    'CodeTarget',
     'ContourTarget',
     'DualBranchPretrainer',
     'EdgeContourTarget',
+    'FrameMasking',
     'GaborTarget',
     'GeneratorTarget',
+    'IdentityDecoder',
+    'LatentDecoder',
+    'LatentTarget',
     'LayerNorm2d',
     'LinearDecoder',
     'MaskedEncoder',
+    'MaskedPretrainer',
+    'Masks',
     'MmpretrainEncoder',
     'MotionTarget',
     'MultiStageDecoder',
+    'PickDecoder',
     'PixelTarget',
     'RandomMasking',
+    'RandomSubset',
+    'Reconstruction',
+    'RegressorDecoder',
     'SamContourTarget',
     'SimpleFeaturePyramid',
     'SingleBranchPretrainer',
+    'Step',
     'TransformerDecoder',
     'TubeMasking',
 ]

@@ -1,57 +1,59 @@
-"""Checkpoint files: read without running code, held against a model, cut to one encoder."""
+"""Checkpoints of this toolkit: where the encoders are in them, and whether they fit a model."""
 
 import os
-import pickle
-import zipfile
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from ..utils.files import write_whole
+from ..utils.checkpoint import read_checkpoint, save_whole, strip_prefix
 from ..version import __version__
 
 BRANCHES = ('dorsal', 'ventral')
+PATCH_EMBEDDING = 'patch_embed.projection.weight'
+CODE_EMBEDDING = 'patch_embed.codes.weight'
 
 
-def read_checkpoint(path: str | os.PathLike) -> dict:
-    """Read a checkpoint on the CPU; what it holds besides tensors and numbers is refused.
+def find_encoders(state: dict[str, Tensor]) -> dict[str, str]:
+    """Find the encoders in a state dict: their prefixes, and 'image', 'video' or 'code' for each.
 
     Args:
-        path: a local file, as ``torch.save`` or a Runner wrote it.
-
-    Returns:
-        dict: what the file holds, with a ``state_dict`` in it.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no checkpoint, or could run code when it is read (pickled objects).
+        state: Of a pretrainer ('dorsal.backbone.', ...), a finetuned model ('backbone.') or an
+            encoder alone ('').
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'no checkpoint {os.path.abspath(path)}')
-    try:
-        # a file of today is mapped, not read: it can be looked into before it is loaded
-        checkpoint = torch.load(
-            path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f'checkpoint {path} was not loaded: it is broken, or holds objects other than tensors '
-            f'and numbers, which could run code ({_first_line(error)})'
-        ) from error
-    except Exception as error:  # whatever the unpickler does with bytes that are no pickle
-        raise ValueError(f'{path} is no checkpoint, or broken: {_first_line(error)}') from error
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f'{path} holds a {type(checkpoint).__name__}, and no state_dict')
-    if not isinstance(checkpoint.get('state_dict'), dict):
-        checkpoint = dict(state_dict=checkpoint)
-    state = checkpoint['state_dict']
-    if state and all(str(key).startswith('module.') for key in state):  # of a strategy with DDP
-        checkpoint['state_dict'] = cut(state, 'module.')
-    return checkpoint
+    kinds = {2: 'code', 4: 'image', 5: 'video'}
+    return {
+        key.removesuffix(end): kinds.get(value.dim(), 'image')
+        for end in (PATCH_EMBEDDING, CODE_EMBEDDING)
+        for key, value in state.items()
+        if key.endswith(end)
+    }
 
 
-def forget_initialisation(node: object) -> None:
+def find_encoder(state: dict[str, Tensor], branch: str | None = None) -> str | None:
+    """Find the prefix of one encoder in a state dict; None where it is not there.
+
+    Args:
+        state: As :func:`find_encoders`.
+        branch: The branch to take from a pretrainer with branches. A finetuned model's or a
+            lone encoder will do as well, and so will a pretrainer's without branches.
+    """
+    prefixes = (*((f'{branch}.backbone.',) if branch else ()), 'backbone.', '')
+    found = find_encoders(state)
+    return next((prefix for prefix in prefixes if prefix in found), None)
+
+
+def describe_encoders(state: dict[str, Tensor]) -> str:
+    """Say in words which encoders a state dict holds, and under which prefixes."""
+    found = find_encoders(state)
+    if not found:
+        return f'no BimmViT (its first keys are {", ".join(list(state)[:3]) or "none"})'
+    articles = dict(image='an image', video='a video', code='a code')
+    return ' and '.join(
+        f"{articles[kind]} encoder with prefix='{prefix}'" for prefix, kind in found.items()
+    )
+
+
+def forget_initialization(node: object) -> None:
     """Take out of a model's config what it starts training from, in place: a test needs none."""
     if isinstance(node, dict):
         if (node.get('init_cfg') or {}) and 'checkpoint' in node['init_cfg']:
@@ -60,10 +62,10 @@ def forget_initialisation(node: object) -> None:
             if node.get(key):
                 node[key] = None
         for value in node.values():
-            forget_initialisation(value)
+            forget_initialization(value)
     elif isinstance(node, list | tuple):
         for value in node:
-            forget_initialisation(value)
+            forget_initialization(value)
 
 
 def check_fit(model: nn.Module, state: dict[str, Tensor], name: str | os.PathLike) -> None:
@@ -72,12 +74,12 @@ def check_fit(model: nn.Module, state: dict[str, Tensor], name: str | os.PathLik
     mmengine only logs what does not fit, and goes on with random weights.
 
     Args:
-        model: what will be tested.
-        state: the ``state_dict`` of the checkpoint; what it has besides is left aside.
-        name: of the checkpoint, for the message.
+        model: What will be tested.
+        state: The ``state_dict`` of the checkpoint; what it has besides is left aside.
+        name: Of the checkpoint, for the message.
 
     Raises:
-        ValueError: a parameter is missing, or has another shape, as that of a head for another
+        ValueError: A parameter is missing, or has another shape, as that of a head for another
             number of classes.
     """
     problems = [
@@ -101,19 +103,18 @@ def load_encoder(encoder: nn.Module, path: str | os.PathLike, branch: str = 'dor
 
     Args:
         encoder: :class:`BimmViT`; its positions may be of another size.
-        path: the checkpoint.
-        branch: the one to take from a pretraining checkpoint.
+        path: The checkpoint.
+        branch: The one to take from a pretraining checkpoint.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds no encoder, or one that does not fit.
+        FileNotFoundError: There is no such file.
+        ValueError: It holds no encoder, or one that does not fit.
     """
     state = read_checkpoint(path)['state_dict']
-    prefixes = (f'{branch}.backbone.', 'backbone.', '')
-    prefix = next((p for p in prefixes if f'{p}patch_embed.projection.weight' in state), None)
+    prefix = find_encoder(state, branch)
     if prefix is None:
         raise ValueError(f'{path} holds no {branch} encoder')
-    state = cut(state, prefix)
+    state = strip_prefix(state, prefix)
     check_fit(encoder, state, path)
     encoder.load_state_dict(state, strict=False)
 
@@ -127,16 +128,16 @@ def export_branch(source: str | os.PathLike, target: str | os.PathLike, branch: 
     was pretrained alone), the branch, and the epoch and iteration where the checkpoint knows them.
 
     Args:
-        source: checkpoint of a :class:`SingleBranchPretrainer` or :class:`DualBranchPretrainer`.
-        target: file to write, whole or not at all; one that is there is replaced.
+        source: Checkpoint of a :class:`SingleBranchPretrainer` or :class:`DualBranchPretrainer`.
+        target: File to write, whole or not at all; one that is there is replaced.
         branch: 'dorsal' or 'ventral'.
 
     Returns:
-        int: number of tensors written.
+        Number of tensors written.
 
     Raises:
-        FileNotFoundError: there is no ``source``.
-        ValueError: it is no pretraining checkpoint, or lacks the branch.
+        FileNotFoundError: There is no ``source``.
+        ValueError: It is not a pretraining checkpoint, or lacks the branch.
         OSError: ``target`` cannot be written.
     """
     encoder, meta = read_branch(source, branch)
@@ -153,17 +154,17 @@ def read_branch(
     """The encoder of one branch of a pretraining checkpoint, and what is known about it.
 
     Args:
-        source: the checkpoint.
+        source: The checkpoint.
         branch: 'dorsal' or 'ventral'.
-        alone: whether a finetuned model or an encoder alone will do.
+        alone: Whether a finetuned model or an encoder alone will do.
 
     Returns:
-        tuple: the weights, with :class:`BimmViT`'s keys; and ``stage``, ``epoch``, ``iter`` and
+        The weights, with :class:`BimmViT`'s keys; and ``stage``, ``epoch``, ``iter`` and
         ``backbones``, the config of the encoder by branch, as far as the checkpoint knows them.
 
     Raises:
-        FileNotFoundError: there is no ``source``.
-        ValueError: it is no such checkpoint, or lacks the branch.
+        FileNotFoundError: There is no ``source``.
+        ValueError: It is not such a checkpoint, or lacks the branch.
     """
     checkpoint = read_checkpoint(source)
     state, meta = checkpoint['state_dict'], checkpoint.get('meta') or {}
@@ -173,39 +174,18 @@ def read_branch(
     there = [name for name in BRANCHES if any(k.startswith(f'{name}.backbone.') for k in state)]
     if branch in there:
         known['stage'] = 'joint' if len(there) == 2 else branch
-        return cut(state, f'{branch}.backbone.'), known
+        return strip_prefix(state, f'{branch}.backbone.'), known
     if there:
         raise ValueError(f"branch='{branch}': {source} has only {' and '.join(there)}")
-    projection = 'patch_embed.projection.weight'
-    prefix = next((p for p in ('backbone.', '') if p + projection in state), None)
-    if alone and prefix is not None:
-        own = 'dorsal' if state[prefix + projection].dim() == 5 else 'ventral'
+    prefix = find_encoder(state)
+    pretrained = prefix == 'backbone.' and any(key.startswith('neck.') for key in state)
+    if (alone or pretrained) and prefix is not None:
+        own = 'dorsal' if find_encoders(state)[prefix] == 'video' else 'ventral'
         if branch != own:
             raise ValueError(f"branch='{branch}': {source} has only a {own} encoder")
-        return cut(state, prefix), known
+        return strip_prefix(state, prefix), known
     keys = ', '.join(list(state)[:3])
     raise ValueError(
-        f'{source} is no pretraining checkpoint: it has no keys that start with '
+        f'{source} is not a pretraining checkpoint: it has no keys that start with '
         f'{" or ".join(f"{name}.backbone." for name in BRANCHES)} (its first are: {keys})'
     )
-
-
-def cut(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries whose keys start with ``prefix``, without it."""
-    return {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
-
-
-def save_whole(content: dict, path: str | os.PathLike) -> None:
-    """``torch.save`` into a temporary file next to ``path``, which takes its name at the end.
-
-    Raises:
-        WriteError: the folder is missing, may not be written to, or the disk is full; ``path`` is
-            as it was before.
-    """
-    write_whole(path, lambda file: torch.save(content, file))
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    named = [line for line in lines if 'Unsupported' in line or 'GLOBAL' in line]
-    return (named or lines or [type(error).__name__])[0]

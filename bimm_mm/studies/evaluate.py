@@ -17,7 +17,7 @@ from ..config.check import ConfigError
 from ..evaluation.functional.features import block_features, labeled_loaders
 from ..evaluation.functional.linear_probe import fit_linear_probe
 from ..models.checkpoints import load_encoder, read_checkpoint
-from ..models.pretrainers import load_ventral_encoder
+from ..models.selfsup import load_ventral_encoder
 from .plan import Run, Study
 from .training import TIMED, WARM_UP, clock
 
@@ -183,7 +183,7 @@ class Evaluation:
         )
 
     def _scores(self, model: nn.ModuleDict, batch: Mapping) -> dict[str, Tensor]:
-        feature = model['encoder'](self.preprocessor(batch)['inputs'][:, :3])[-1]
+        feature = model['encoder'](self.preprocessor(batch)['inputs'])[-1]
         return {label: head(feature) for label, head in model['heads'].items()}
 
     def _truth(self, batch: Mapping, label: str) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..models.pretrainers.branch import Reconstruction
+from ..models import Reconstruction
 from .canvas import Canvas, draw_scale
 from .pictures import BranchPicture, picture_branch
 from .reconstruction import stage_title

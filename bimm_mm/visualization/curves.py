@@ -15,6 +15,9 @@ PANELS = (
     ('losses of the dorsal branch', 'loss_dorsal_', 'loss', True),
     ('explained variance, ventral', 'explained_ventral_', '%', False),
     ('explained variance, dorsal', 'explained_dorsal_', '%', False),
+    ('losses', 'loss_', 'loss', True),
+    ('explained variance', 'explained_', '%', False),
+    ('accuracy', 'accuracy_', '%', False),
     ('learning rate', 'lr', 'lr', False),
     ('gradient norm', 'grad_norm', 'norm', True),
     ('time per step', 'time', 'seconds', True),
@@ -73,7 +76,7 @@ def draw_curves(runs: Mapping[str, Run]) -> Figure:
     Args:
         runs (Mapping[str, Run]): of :func:`read_run`, by the name that the legend shows.
     """
-    panels = []
+    panels, drawn = [], set()
     for title, prefix, unit, logarithmic in PANELS:
         names = {
             name
@@ -81,6 +84,8 @@ def draw_curves(runs: Mapping[str, Run]) -> Figure:
             for name in run
             if name.startswith(prefix) and (prefix.endswith('_') or prefix == 'grad_norm')
         } or {name for run in runs.values() for name in run if name == prefix}
+        names -= drawn  # a name is in the first panel that it fits
+        drawn |= names
         if names:
             panels.append((title, prefix, unit, logarithmic, sorted(names)))
     columns = 2

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models import Branch
-from ..models.pretrainers.branch import Reconstruction
-from .views import HIDDEN, TargetView, denormalise, spread_mask, spread_tokens, view_of
+from ..models import Branch, Reconstruction
+from ..models.layers import ids_to_mask, scatter_tokens
+from .views import HIDDEN, TargetView, denormalise, view_of
 
 
 @dataclass
@@ -67,12 +67,13 @@ def picture_branch(
         composite (bool): whether patches that were not predicted show the target, or grey.
     """
     picked = torch.tensor(samples, device=result.x.device)
-    x = result.x[picked].float()
+    result = result.select(picked)
+    x = result.x.float()
     x = x if x.dim() == 5 else x[:, :, None]
     mean, std = mean.flatten().cpu(), std.flatten().cpu()
     grid = tuple(s // p for s, p in zip(x.shape[2:], branch.backbone.patch_size, strict=True))
-    visible = spread_mask(result.ids_keep[picked], grid).cpu()
-    colors = x[:, :3].cpu()  # without contours
+    visible = ids_to_mask(result.ids_keep, grid).cpu()
+    colors = x.cpu()
     original = denormalise(colors, mean, std).clamp(0, 1)
     shown = visible
     for axis, patch in enumerate(branch.backbone.patch_size, start=1):
@@ -81,10 +82,11 @@ def picture_branch(
     stages = {}
     for target in branch.targets:
         view = view_of(target, mean, std)
-        ids = result.ids[target.name][picked]
-        values = target(x)
-        guess = spread_tokens(result.predictions[target.name][picked], ids, values.shape[1])
-        predicted = spread_mask(ids, grid)
+        ids = result.ids[target.name]
+        values = target.from_step(result, None)
+        guess = target.decode(result.predictions[target.name])
+        guess = scatter_tokens(guess, ids, values.shape[1])
+        predicted = ids_to_mask(ids, grid)
         if torch.equal(predicted.cpu(), visible):
             view.note = '; '.join(filter(None, (view.note, 'of visible patches')))
         if composite:

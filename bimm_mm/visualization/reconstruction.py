@@ -9,8 +9,7 @@ import torch
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from ..models import Branch
-from ..models.pretrainers.branch import Reconstruction
+from ..models import Branch, Reconstruction
 from .canvas import OUTLINE, Canvas, draw_scale, outline
 from .pictures import BranchPicture, picture_branch
 from .views import HIDDEN

@@ -14,53 +14,16 @@ from torch import Tensor
 
 from ..models import (
     BaseTarget,
+    CodeTarget,
     ContourTarget,
     EdgeContourTarget,
     GaborTarget,
     MotionTarget,
     PixelTarget,
 )
+from ..models.layers import unpatchify
 
 HIDDEN = 0.55  # the grey of patches of which nothing is shown
-
-
-def join_patches(
-    values: Tensor, patch_size: tuple[int, int, int], grid: tuple[int, int, int]
-) -> Tensor:
-    """Put patches (cubes) together: the inverse of ``take_patches``.
-
-    Args:
-        values (Tensor): (B, L, C * t * p * p), all tokens of the grid, the values of each in the
-            order channel, frame, row, column.
-        patch_size (tuple[int, int, int]): frames t, rows and columns p of a patch.
-        grid (tuple[int, int, int]): (T', H', W') in tokens, L in all.
-
-    Returns:
-        Tensor: (B, C, T' * t, H' * p, W' * p).
-
-    Raises:
-        ValueError: if ``values`` has another number of tokens, or of values per token.
-    """
-    volume = math.prod(patch_size)
-    if values.shape[1] != math.prod(grid) or values.shape[2] % volume:
-        raise ValueError(
-            f'values of shape {tuple(values.shape)} must be (B, {math.prod(grid)}, n * {volume}) '
-            f'for grid={tuple(grid)} and patch_size={tuple(patch_size)}'
-        )
-    x = values.reshape(len(values), *grid, -1, *patch_size).permute(0, 4, 1, 5, 2, 6, 3, 7)
-    return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
-
-
-def spread_tokens(values: Tensor, ids: Tensor, length: int) -> Tensor:
-    """Put the values of some tokens, (B, M, D), at their places among (B, length, D); NaN else."""
-    spread = values.new_full((len(values), length, values.shape[2]), math.nan, dtype=torch.float32)
-    return spread.scatter(1, ids[..., None].expand_as(values), values.float())
-
-
-def spread_mask(ids: Tensor, grid: tuple[int, int, int]) -> Tensor:
-    """Which tokens of a grid are among ``ids`` (B, M): (B, T', H', W'), bool."""
-    mask = torch.zeros(len(ids), math.prod(grid), dtype=torch.bool, device=ids.device)
-    return mask.scatter(1, ids, True).view(len(ids), *grid)
 
 
 class TargetView:
@@ -99,7 +62,7 @@ class TargetView:
             frames and pixels which have a value in common.
         """
         strength = values.square().mean(dim=2, keepdim=True).sqrt()
-        return join_patches(strength, (1, 1, 1), self.token_grid(x))
+        return unpatchify(strength, (1, 1, 1), self.token_grid(x))
 
     def limit(self, maps: Tensor) -> float:
         """The value shown as the brightest, so that outliers do not darken all the rest."""
@@ -132,7 +95,7 @@ class ContourView(TargetView):
 
     def maps(self, values: Tensor, x: Tensor) -> Tensor:
         """(B, 1, T, H, W)."""
-        return join_patches(values, self.target.patch_size, self.token_grid(x))
+        return unpatchify(values, self.target.patch_size, self.token_grid(x))
 
     def limit(self, maps: Tensor) -> float:
         """Contours are in [0, 1] as they are."""
@@ -154,7 +117,7 @@ class PixelView(TargetView):
     def maps(self, values: Tensor, x: Tensor) -> Tensor:
         """(B, 3, T, H, W) RGB in [0, 1]."""
         values = self.target.restore(values, x, None)
-        x = join_patches(values, self.target.patch_size, self.token_grid(x))
+        x = unpatchify(values, self.target.patch_size, self.token_grid(x))
         return denormalise(x, self.mean, self.std)
 
     def limit(self, maps: Tensor) -> float:
@@ -179,7 +142,7 @@ class MotionView(TargetView):
 
     def maps(self, values: Tensor, x: Tensor) -> Tensor:
         """(B, 1, T, H, W) absolute difference on the scale 0 to 255."""
-        change = join_patches(
+        change = unpatchify(
             undo_scale(values, self.target), self.target.patch_size, self.token_grid(x)
         )
         return (change * self.std.view(3, 1, 1, 1)).mean(dim=1, keepdim=True)
@@ -203,7 +166,7 @@ class GaborView(TargetView):
     def maps(self, values: Tensor, x: Tensor) -> Tensor:
         """(B, wavelengths * orientations, T', H / cell, W / cell) amplitudes of luminance."""
         cells = tuple(size // self.target.cell for size in self.target.patch_size[1:])
-        return join_patches(undo_scale(values, self.target), (1, *cells), self.token_grid(x))
+        return unpatchify(undo_scale(values, self.target), (1, *cells), self.token_grid(x))
 
     def limit(self, maps: Tensor) -> float:
         """Of the strongest filter."""
@@ -223,9 +186,38 @@ class GaborView(TargetView):
         return np.where(hidden, np.float32(HIDDEN), hsv_to_rgb(hsv.nan_to_num(0).numpy()))
 
 
+class CodeView(TargetView):
+    """Codes of a tokenizer: each code has a color of its own, one patch per code."""
+
+    color_map = None
+    unit = ''
+
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
+        self.title = 'codes'
+        self.note = f'each of {self.target.num_codes} codes has a color of its own'
+
+    def maps(self, values: Tensor, x: Tensor) -> Tensor:
+        """(B, 1, T' * n, H', W') codes, n for each token."""
+        return unpatchify(values.float(), (values.shape[2], 1, 1), self.token_grid(x))
+
+    def limit(self, maps: Tensor) -> float:
+        """Codes have no order."""
+        return 1.0
+
+    def colors(self, maps: Tensor, limit: float) -> np.ndarray:
+        """(B, T' * n, H', W', 3)."""
+        codes = maps[:, 0]
+        hue = codes * 0.618034 % 1  # the golden ratio: neighboring codes look different
+        hsv = torch.stack([hue, 0.5 + 0.5 * (codes * 0.41421 % 1), 1 - 0.5 * (codes * 0.7 % 1)], -1)
+        hidden = hsv.isnan().any(dim=-1, keepdim=True).numpy()
+        return np.where(hidden, np.float32(HIDDEN), hsv_to_rgb(hsv.nan_to_num(0).numpy()))
+
+
 #: How each target is shown; a subclass is shown as its parent, any other as its strength.
 VIEWS: dict[type, type[TargetView]] = {
     BaseTarget: TargetView,
+    CodeTarget: CodeView,
     ContourTarget: ContourView,
     GaborTarget: GaborView,
     MotionTarget: MotionView,

@@ -426,7 +426,7 @@ def test_pictures(overfitted, coco, tmp_path, capsys):
         (('{config}', '{checkpoint}', 'gone'), 'no such file or folder: gone'),
         (('{config}', '{checkpoint}', '{folder}'), 'no image in the folder'),
         (('{config}', 'gone.pth', '{image}'), 'no checkpoint .*gone.pth'),
-        (('{config}', '{image}', '{image}'), 'was not loaded|is no checkpoint'),
+        (('{config}', '{image}', '{image}'), 'was not loaded|is not a checkpoint'),
         (('gone.py', '{checkpoint}', '{image}'), 'no config file gone.py'),
         (
             (str(CONFIGS / 'joint_k400_vitb.py'), '{checkpoint}', '{image}'),

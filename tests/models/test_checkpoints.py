@@ -126,7 +126,7 @@ def test_a_checkpoint_of_a_wrapped_model(joint, tmp_path):
 
 def test_no_pretraining_checkpoint(tmp_path):
     torch.save(dict(state_dict=BimmViT(arch=ARCH).state_dict()), tmp_path / 'plain.pth')
-    with pytest.raises(ValueError, match='plain.pth is no pretraining checkpoint.*cls_token'):
+    with pytest.raises(ValueError, match='plain.pth is not a pretraining checkpoint.*cls_token'):
         export_branch(tmp_path / 'plain.pth', tmp_path / 'out.pth', 'ventral')
 
 

@@ -41,12 +41,12 @@ class Source:
     """A model of a library, with random weights.
 
     Attributes:
-        kind: how it must be recognised.
-        content: what the library saves; a path where it was saved already.
-        features: of all tokens, or of a clip where the last norm is after the mean.
+        kind: How it must be recognized.
+        content: What the library saves; a path where it was saved already.
+        features: Of all tokens, or of a clip where the last norm is after the mean.
         predict: (B, 3, ...) to visible tokens, masked tokens, and predictions of the latter; of
             those that have a decoder like ours.
-        dropped: of its keys, beginnings of those that have no counterpart here.
+        dropped: Of its keys, beginnings of those that have no counterpart here.
     """
 
     kind: str
@@ -290,7 +290,7 @@ def pair(request, tmp_path_factory):
 
 @pytest.fixture(params=['random', 'real'])
 def frames(request) -> Tensor:
-    """(2, 3, 4, 32, 32), normalised."""
+    """(2, 3, 4, 32, 32), normalized."""
     if request.param == 'random':
         return torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
     folder = Path(os.environ.get('BIMM_TEST_DATA', REPO.parent / 'shared/data')) / 'clips'
@@ -308,7 +308,7 @@ def frames(request) -> Tensor:
     return (torch.stack(clips).permute(0, 4, 1, 2, 3).float() - 120) / 58
 
 
-def test_it_is_recognised_and_nothing_is_dropped_silently(pair):
+def test_it_is_recognized_and_nothing_is_dropped_silently(pair):
     source, imported, _, _ = pair
     assert imported.kind == source.kind
     assert all(key.startswith(source.dropped) for key in imported.dropped)

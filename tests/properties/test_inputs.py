@@ -16,9 +16,9 @@ from bimm_mm.models import (
     TubeMasking,
 )
 from bimm_mm.models.layers import (
+    patchify,
     resize_position_embedding,
     sincos_position_embedding,
-    take_patches,
 )
 
 few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
@@ -60,7 +60,7 @@ def test_masks_are_exact_complete_and_disjoint_or_refused(kind, ratio, grid, see
 
 
 def join_patches(tokens, channels, patch, grid):
-    """The inverse of take_patches, written another way: one patch after the other."""
+    """The inverse of patchify, written another way: one patch after the other."""
     t, h, w = patch
     x = torch.empty(len(tokens), channels, *(p * g for p, g in zip(patch, grid, strict=True)))
     cells = tokens.view(len(tokens), -1, channels, t, h, w).unbind(1)
@@ -76,7 +76,7 @@ def join_patches(tokens, channels, patch, grid):
 def test_patches_can_be_joined_again(patch, grid, channels, seed):
     size = [p * g for p, g in zip(patch, grid, strict=True)]
     x = noise(seed, 2, channels, *size)
-    tokens = take_patches(x, patch)
+    tokens = patchify(x, patch)
     assert tokens.shape == (2, math.prod(grid), channels * math.prod(patch))
     assert torch.equal(join_patches(tokens, channels, patch, grid), x)
 
@@ -89,9 +89,9 @@ def test_some_patches_are_those_of_all_in_the_order_asked_for(patch, grid, seed)
     generator = torch.Generator().manual_seed(seed)
     ids = torch.stack([torch.randperm(math.prod(grid), generator=generator) for _ in x])
     ids = ids[:, : max(1, math.prod(grid) // 2)]
-    everything = take_patches(x, patch)
+    everything = patchify(x, patch)
     wanted = torch.stack([row[i] for row, i in zip(everything, ids, strict=True)])
-    assert torch.equal(take_patches(x, patch, ids), wanted)
+    assert torch.equal(patchify(x, patch, ids), wanted)
 
 
 # Positions ----------------------------------------------------------------------------------------

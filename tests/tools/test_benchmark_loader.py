@@ -18,7 +18,7 @@ from mmengine.config import Config  # noqa: E402
 from mmengine.registry import DATASETS, init_default_scope  # noqa: E402
 
 from bimm_mm.datasets.av_video import AvVideo  # noqa: E402
-from bimm_mm.models.pretrainers.preprocessor import ClipDataPreprocessor  # noqa: E402
+from bimm_mm.models.data_preprocessors import ClipDataPreprocessor  # noqa: E402
 
 REPO = Path(__file__).parents[2]
 CONFIG = REPO / 'configs/bimm/joint_k400_vitb_edge.py'

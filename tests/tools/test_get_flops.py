@@ -97,7 +97,7 @@ def test_another_shape(get_flops):
 
 
 def test_a_shape_that_does_not_fit(get_flops):
-    with pytest.raises(SystemExit, match=r'num_frames=7 is no multiple of the patch \(2\)'):
+    with pytest.raises(SystemExit, match=r'num_frames=7 is not a multiple of the patch \(2\)'):
         get_flops(get_flops.write('tiny'), '--shape', '7', '224', '224')
 
 

@@ -182,7 +182,7 @@ def test_a_broken_config_is_named(run, tmp_path):
     safetensors.save_file(mae(), tmp_path / 'model.safetensors')
     (tmp_path / 'config.json').write_text('{')
     text = run('import_checkpoint.py', tmp_path, tmp_path / 'out.pth')
-    assert f'{tmp_path}/config.json is no JSON' in text
+    assert f'{tmp_path}/config.json is not valid JSON' in text
 
 
 def test_a_truncated_file_is_named(run, tmp_path):
@@ -190,7 +190,7 @@ def test_a_truncated_file_is_named(run, tmp_path):
     whole = (tmp_path / 'model.safetensors').read_bytes()
     (tmp_path / 'model.safetensors').write_bytes(whole[: len(whole) // 2])
     text = run('import_checkpoint.py', tmp_path / 'model.safetensors', tmp_path / 'out.pth')
-    assert 'model.safetensors is no safetensors file, or broken' in text
+    assert 'model.safetensors is not a safetensors file, or broken' in text
 
 
 def test_wrapped_models_are_unwrapped(run, tmp_path):

@@ -71,7 +71,7 @@ def test_without_files_the_training_data_are_shown(run, checkpoints):
         ('ventral_shapes.pth', 'noise.avi', 'no decoders of the dorsal branch'),
         ('nothing.pth', 'noise.avi', 'no checkpoint .*nothing.pth'),
         ('joint_shapes.pth', 'nothing.mp4', 'no such file: .*nothing.mp4'),
-        ('noise.avi', 'noise.avi', 'noise.avi is no checkpoint'),
+        ('noise.avi', 'noise.avi', 'noise.avi is not a checkpoint'),
     ],
 )
 def test_what_cannot_be_shown_is_refused_with_the_reason(

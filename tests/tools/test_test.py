@@ -167,7 +167,7 @@ def test_a_checkpoint_of_something_else_is_refused(toy, main):
     [
         (('toyy.py', 'two.pth'), 'no config file toyy.py'),
         (('toy.py', 'three.pth'), 'no checkpoint .*three.pth'),
-        (('toy.py', 'toy.py'), 'toy.py was not loaded|toy.py is no checkpoint'),
+        (('toy.py', 'toy.py'), 'toy.py was not loaded|toy.py is not a checkpoint'),
         (
             ('toy.py', 'two.pth', '--cfg-options', 'test_evaluator.type=MeanValu'),
             "test_evaluator.type='MeanValu' is in no registry.*MeanValue",

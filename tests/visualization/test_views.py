@@ -5,15 +5,12 @@ import torch
 from matplotlib.colors import rgb_to_hsv
 
 from bimm_mm.models import BaseTarget, EdgeContourTarget, GaborTarget, MotionTarget, PixelTarget
-from bimm_mm.models.layers import take_patches
+from bimm_mm.models.layers import ids_to_mask, scatter_tokens
 from bimm_mm.visualization.views import (
     HIDDEN,
     GaborView,
     TargetView,
     denormalise,
-    join_patches,
-    spread_mask,
-    spread_tokens,
     view_of,
 )
 
@@ -36,29 +33,6 @@ def shown(target, x):
 
 def made(cls, **kwargs):
     return cls(patch_size=PATCH, mean=MEAN.tolist(), std=STD.tolist(), **kwargs)
-
-
-@pytest.mark.parametrize('patch_size', [(1, 4, 4), (2, 8, 8), (2, 4, 8), (4, 16, 2)])
-def test_join_patches_is_the_inverse_of_take_patches(patch_size):
-    x = torch.randn(2, 5, 4, 16, 24)
-    grid = tuple(s // p for s, p in zip(x.shape[2:], patch_size, strict=True))
-    assert torch.equal(join_patches(take_patches(x, patch_size), patch_size, grid), x)
-
-
-@pytest.mark.parametrize('shape', [(1, 5, 64), (1, 6, 63)])
-def test_join_patches_says_which_shape_fits(shape):
-    with pytest.raises(ValueError, match=r'\(B, 6, n \* 64\)'):
-        join_patches(torch.zeros(shape), (1, 8, 8), (1, 2, 3))
-
-
-def test_spread_puts_tokens_at_their_places():
-    ids = torch.tensor([[0, 3], [1, 2]])
-    values = torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]])
-    spread = spread_tokens(values, ids, 4)[..., 0]
-    expected = [[1.0, math.nan, math.nan, 2.0], [math.nan, 3.0, 4.0, math.nan]]
-    torch.testing.assert_close(spread, torch.tensor(expected), equal_nan=True)
-    mask = spread_mask(ids, (1, 2, 2))
-    assert torch.equal(mask.flatten(1), ~spread.isnan())
 
 
 @pytest.mark.parametrize('normalize', ['patch', 'channel', 'none'])
@@ -120,11 +94,11 @@ def test_what_has_no_value_is_grey_and_nothing_else(cls):
     values = target(x)
     grid = (2, 2, 4)
     ids = torch.tensor([[0, 5, 13], [2, 9, 15]])
-    some = spread_tokens(values.gather(1, ids[..., None].expand(-1, -1, values.shape[2])), ids, 16)
+    some = scatter_tokens(values.gather(1, ids[..., None].expand(-1, -1, values.shape[2])), ids, 16)
     maps = view.maps(values, x)
     limit = view.limit(maps)
     whole, part = view.colors(maps, limit), view.colors(view.maps(some, x), limit)
-    mask = spread_mask(ids, grid)
+    mask = ids_to_mask(ids, grid)
     for axis in range(3):  # to the resolution of the maps
         mask = mask.repeat_interleave(part.shape[axis + 1] // grid[axis], dim=axis + 1)
     mask = mask.numpy()

@@ -79,7 +79,7 @@ def study(
         result['error'][label] = [score.error for score in scores]
         result['chance'][label] = scores[0].chance
         result['knn'][label] = [knn_accuracy(*pair, k=k).value for pair in pairs]
-    x = preprocessor(next(iter(loaders[1])))['inputs'][:16, :3]
+    x = preprocessor(next(iter(loaders[1])))['inputs'][:16]
     x = x if encoder.is_video or x.dim() == 4 else x[:, :, x.shape[2] // 2]
     space, time = attention_distance(encoder, x)
     result.update(attention_pixels=space.tolist(), attention_frames=time.tolist())

@@ -23,8 +23,8 @@ from bimm_mm.cli.arguments import add_config_options, fail
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import merge_config
 from bimm_mm.evaluation.analysis.stage_gradients import compare_gradients, stage_gradients
-from bimm_mm.models.checkpoints import check_fit, forget_initialisation, read_checkpoint
-from bimm_mm.models.pretrainers.pretrainers import MaskedPretrainer
+from bimm_mm.models import BasePretrainer
+from bimm_mm.models.checkpoints import check_fit, forget_initialization, read_checkpoint
 from bimm_mm.visualization import save_figure
 
 
@@ -67,10 +67,10 @@ def main() -> None:
     try:
         cfg = merge_config(args.config, args.cfg_options)
         init_default_scope(cfg.get('default_scope') or 'mmengine')
-        forget_initialisation(cfg.model)
+        forget_initialization(cfg.model)
         set_random_seed(0)
         model = MODELS.build(cfg.model)
-        if not isinstance(model, MaskedPretrainer):
+        if not isinstance(model, BasePretrainer):
             raise ConfigError(f'{cfg.filename} is no config of pretraining')
         if args.checkpoint:
             state = read_checkpoint(args.checkpoint)['state_dict']
@@ -82,8 +82,8 @@ def main() -> None:
         fail(error)
     found = []
     for _, batch in zip(range(args.batches), loader, strict=False):
-        inputs = model.data_preprocessor(batch, True)['inputs']
-        found.append(compare_gradients(stage_gradients(model, inputs)))
+        batch = model.data_preprocessor(batch, True)
+        found.append(compare_gradients(stage_gradients(model, batch)))
     names = found[0][0]
     norms, cosines = (torch.stack([f[i] for f in found]) for i in (1, 2))
     print(save_figure(draw(names, norms, cosines), args.out_dir / 'gradients.png'))

@@ -22,8 +22,7 @@ from mmengine.runner import set_random_seed
 from bimm_mm.cli.arguments import add_config_options
 from bimm_mm.config.check import ConfigError, check_config
 from bimm_mm.config.loading import merge_config
-from bimm_mm.models import ContourTarget
-from bimm_mm.models.pretrainers.pretrainers import MaskedPretrainer
+from bimm_mm.models import BasePretrainer, ContourTarget
 from bimm_mm.visualization.views import denormalise, view_of
 
 CELL, LEFT, HEADING, MARGIN, DPI = 224, 290, 44, 8, 100
@@ -64,22 +63,20 @@ def load(args: argparse.Namespace) -> Config:
 
 
 @torch.no_grad()
-def rows_of(
-    model: MaskedPretrainer, inputs: torch.Tensor, count: int
-) -> list[tuple[str, np.ndarray]]:
+def rows_of(model: BasePretrainer, batch: dict, count: int) -> list[tuple[str, np.ndarray]]:
     """The rows of a picture: a caption, and frames (n, h, w, 3) RGB in [0, 1].
 
     Args:
         model: the pretrainer.
-        inputs: one sample, (1, C, H, W) or (1, C, T, H, W), normalised.
+        batch: one sample, preprocessed: ``inputs``, (1, 3, H, W) or (1, 3, T, H, W), and side
+            inputs.
         count: frames to show of a clip.
     """
     mean, std = (getattr(model.data_preprocessor, k).flatten().cpu() for k in ('mean', 'std'))
     rows = []
-    for name, x in model.split_inputs(inputs).items():
-        x = x if x.dim() == 5 else x[:, :, None]
-        colors = x[:, :3]
-        length = x.shape[2]
+    for name, step in model(**batch, mode='predict').items():
+        colors = step.x if step.x.dim() == 5 else step.x[:, :, None]
+        length = colors.shape[2]
         shown = np.linspace(0, length - 1, min(count, length)).astype(int)
         picture = denormalise(colors, mean, std).clamp(0, 1)[0].permute(1, 2, 3, 0).numpy()
         what = (
@@ -88,7 +85,7 @@ def rows_of(
         rows.append((f'{name} branch: input\n{what}', picture[shown]))
         for target in model.branches[name].targets:
             view = view_of(target, mean, std)
-            maps = view.maps(target(x), colors)
+            maps = view.maps(target.from_step(step, None), colors)
             images = view.colors(maps, view.limit(maps))[0]
             unit = f'\nbright: {view.limit(maps):.2g}, {view.unit}' if view.unit else ''
             rows.append((f'{view.title}{unit}', images[shown * len(images) // length]))
@@ -129,7 +126,7 @@ def main() -> None:
     set_random_seed(args.seed)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     model = MODELS.build(cfg.model).eval()
-    if not isinstance(model, MaskedPretrainer):
+    if not isinstance(model, BasePretrainer):
         sys.exit(f'{args.config} is no config of pretraining: its model has no targets')
     args.out_dir.mkdir(parents=True, exist_ok=True)
     chosen = np.random.permutation(len(dataset))[: args.samples]
@@ -139,7 +136,7 @@ def main() -> None:
         if hasattr(dataset, 'get_data_info'):
             info = dataset.get_data_info(index)
             source = info.get('filename') or info.get('img_path') or ''
-        figure = draw(rows_of(model, batch['inputs'][:1], args.frames), f'sample {index}  {source}')
+        figure = draw(rows_of(model, batch, args.frames), f'sample {index}  {source}')
         path = args.out_dir / f'{index:06d}.png'
         figure.savefig(path, dpi='figure')
         print(path)

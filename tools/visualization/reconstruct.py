@@ -23,9 +23,8 @@ import bimm_mm  # noqa: F401
 from bimm_mm.cli.arguments import add_config_options, fail
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import merge_config
-from bimm_mm.models import ContourTarget, EdgeContourTarget
-from bimm_mm.models.checkpoints import check_fit, forget_initialisation, read_checkpoint
-from bimm_mm.models.pretrainers.pretrainers import MaskedPretrainer
+from bimm_mm.models import BasePretrainer, ContourTarget, EdgeContourTarget
+from bimm_mm.models.checkpoints import check_fit, forget_initialization, read_checkpoint
 from bimm_mm.utils.media import VIDEOS
 from bimm_mm.visualization import (
     animate_reconstruction,
@@ -67,7 +66,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def load_model(cfg: Config, checkpoint: str) -> MaskedPretrainer:
+def load_model(cfg: Config, checkpoint: str) -> BasePretrainer:
     """The pretrainer of a config with the weights of a checkpoint.
 
     Raises:
@@ -75,13 +74,17 @@ def load_model(cfg: Config, checkpoint: str) -> MaskedPretrainer:
         FileNotFoundError: there is no such checkpoint.
         ValueError: it has no decoders, or does not fit.
     """
-    forget_initialisation(cfg.model)
+    forget_initialization(cfg.model)
     model = MODELS.build(cfg.model)
-    if not isinstance(model, MaskedPretrainer):
+    if not isinstance(model, BasePretrainer):
         raise ConfigError(f'{cfg.filename} is no config of pretraining: its model has no decoders')
     state = read_checkpoint(checkpoint)['state_dict']
+    prefixes = {
+        name: 'neck.' if branch is model else f'{name}.neck.'
+        for name, branch in model.branches.items()
+    }
     missing = [
-        name for name in model.branches if not any(k.startswith(f'{name}.neck.') for k in state)
+        name for name, prefix in prefixes.items() if not any(k.startswith(prefix) for k in state)
     ]
     if missing:
         raise ValueError(
@@ -107,7 +110,7 @@ def interval_of(cfg: Config) -> int:
     return next((t.frame_interval for t in pipeline if 'frame_interval' in t), 1)
 
 
-def read_input(model: MaskedPretrainer, path: str, interval: int, start: int | None) -> tuple:
+def read_input(model: BasePretrainer, path: str, interval: int, start: int | None) -> tuple:
     """A file as (1, 3, T, H, W) or (1, 3, H, W), and the branches that can take it.
 
     Raises:
@@ -126,14 +129,14 @@ def read_input(model: MaskedPretrainer, path: str, interval: int, start: int | N
     return read_image(path, tuple(size))[None], images
 
 
-def read_files(model: MaskedPretrainer, cfg: Config, args: argparse.Namespace) -> Iterator[tuple]:
+def read_files(model: BasePretrainer, cfg: Config, args: argparse.Namespace) -> Iterator[tuple]:
     """Name, pixels and branches of each file."""
     interval = args.interval or interval_of(cfg)
     for path in args.files:
         yield path, *read_input(model, path, interval, args.start)
 
 
-def read_samples(model: MaskedPretrainer, cfg: Config, args: argparse.Namespace) -> Iterator[tuple]:
+def read_samples(model: BasePretrainer, cfg: Config, args: argparse.Namespace) -> Iterator[tuple]:
     """The same of the first samples of the training data."""
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     for index in range(min(args.samples, len(dataset))):
@@ -150,15 +153,13 @@ def main() -> None:
         model = load_model(cfg, args.checkpoint)
         everything = read_files(model, cfg, args) if args.files else read_samples(model, cfg, args)
         for name, pixels, branches in everything:
-            inputs = model.data_preprocessor(dict(inputs=pixels))['inputs'][:1, :3]
+            inputs = model.data_preprocessor(dict(inputs=pixels))['inputs'][:1]
             torch.manual_seed(args.seed)
             with torch.no_grad():
-                parts = (
-                    model.split_inputs(inputs)
-                    if len(branches) == len(model.branches)
-                    else dict.fromkeys(branches, inputs)
-                )
-                results = {key: model.branches[key](parts[key]) for key in branches}
+                if len(branches) == len(model.branches):
+                    results = model(inputs, mode='predict')
+                else:  # an image for a model that also has a branch for clips
+                    results = {key: model.branches[key](inputs) for key in branches}
             title = f'{Path(name).name}: {Path(args.config).stem}, {Path(args.checkpoint).name}'
             figure = draw_reconstruction(
                 model, results, composite=not args.predictions_alone, title=title

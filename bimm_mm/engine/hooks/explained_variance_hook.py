@@ -1,20 +1,27 @@
 """Warn when a stage learns nothing of its target."""
 
+import numpy as np
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
+from mmengine.logging import HistoryBuffer, print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+
+PREFIX = 'train/explained_'
 
 
 @HOOKS.register_module()
 class ExplainedVarianceHook(Hook):
-    """Say when a stage explains nothing of its target.
+    """Warn when a stage explains nothing of its target, and keep averages of that defined.
+
+    Where a target is constant over a batch (static clips have no motion), its explained variance
+    is not defined, and the model gives NaN. The hook leaves such values out of the histories, so
+    that the averages in the log are those of the other batches.
 
     Args:
-        after_iters (int): iterations after which a stage should explain something.
-        threshold (float): explained variance, averaged over the log's window, below which a
-            warning is given.
-        window (int): iterations that are averaged.
+        after_iters: Iterations after which a stage should explain something.
+        threshold: Explained variance, averaged over the log's window, below which a warning is
+            given.
+        window: Iterations that are averaged.
     """
 
     def __init__(self, after_iters: int = 5000, threshold: float = 0.01, window: int = 100) -> None:
@@ -27,15 +34,17 @@ class ExplainedVarianceHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
     ) -> None:
-        """Check once, after ``after_iters``, and again each as many iterations."""
+        """Check every ``after_iters`` iterations."""
+        scalars = runner.message_hub.log_scalars
+        names = [key for key in scalars if key.startswith(PREFIX)]
+        for key in names:
+            if np.isnan(scalars[key].current()) or np.isnan(scalars[key].data[0][0]):
+                scalars[key] = drop_undefined(scalars[key])
         if (runner.iter + 1) % self.after_iters:
             return
-        for key, history in runner.message_hub.log_scalars.items():
-            name = key.removeprefix('train/explained_')
-            if name == key:
-                continue
-            value = history.mean(self.window)
-            if not value >= self.threshold:
+        for key in names:
+            value, name = scalars[key].mean(self.window), key.removeprefix(PREFIX)
+            if value < self.threshold:
                 print_log(
                     f'After {runner.iter + 1} iterations, {name} explains {value:.1%} of the '
                     'variance of its target: that stage has learned nothing yet. Look at the '
@@ -43,3 +52,19 @@ class ExplainedVarianceHook(Hook):
                     logger='current',
                     level=30,
                 )
+            elif np.isnan(value):
+                print_log(
+                    f'After {runner.iter + 1} iterations, the target of {name} was constant in '
+                    'every batch: there is nothing to learn from it in these data.',
+                    logger='current',
+                    level=30,
+                )
+
+
+def drop_undefined(history: HistoryBuffer) -> HistoryBuffer:
+    """Return a history without its NaN; with a single one where it has nothing else."""
+    values, counts = history.data
+    known = ~np.isnan(values)
+    if not known.any():
+        known[-1] = True
+    return HistoryBuffer(values[known], counts[known], history.max_length)

@@ -37,14 +37,15 @@ class ReconstructionHook(Hook):
         self.samples = samples
         self.seed = seed
         self.composite = composite
-        self._inputs: list | torch.Tensor | None = None
+        self._batch: dict | None = None
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
     ) -> None:
         """Draw when it is time."""
-        if self._inputs is None:
-            self._inputs = [x.clone() for x in data_batch['inputs'][: self.samples]]
+        if self._batch is None:
+            self._batch = {name: part[: self.samples] for name, part in data_batch.items()}
+            self._batch['inputs'] = [x.clone() for x in self._batch['inputs']]
         done = runner.iter + 1
         if done % self.interval and done != runner.max_iters:
             return
@@ -62,13 +63,14 @@ class ReconstructionHook(Hook):
         from ..visualization import draw_reconstruction
 
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        inputs = model.data_preprocessor(dict(inputs=self._inputs))['inputs']
+        batch = model.data_preprocessor(self._batch)
+        inputs = batch['inputs']
         devices = [inputs.device] if inputs.is_cuda else []
         training = runner.model.training
         runner.model.eval()
         with torch.random.fork_rng(devices):
             torch.manual_seed(self.seed)
-            results = (runner.model if sharded else model)(inputs, mode='predict')
+            results = (runner.model if sharded else model)(**batch, mode='predict')
         runner.model.train(training)
         count = min(self.samples, len(inputs))
         title = f'iteration {runner.iter + 1}'

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 
-def stage_gradients(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+def stage_gradients(model: nn.Module, batch: dict) -> dict[str, Tensor]:
     """The gradient of every loss, by itself, in the blocks that belong to the first stage.
 
     Those blocks are below all losses of a branch, and with sharing below those of both branches.
@@ -13,7 +13,7 @@ def stage_gradients(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
 
     Args:
         model: A pretrainer.
-        inputs: A normalized batch.
+        batch: What the model's preprocessor gave: inputs and side inputs.
 
     Returns:
         By the name of the loss without ``loss_``, (P,) float32 on the CPU. The
@@ -23,7 +23,7 @@ def stage_gradients(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     for branch in model.branches.values():
         blocks = branch.backbone.blocks[: branch.backbone.stage_ends[0]]
         parameters += [p for p in blocks.parameters() if not any(p is q for q in parameters)]
-    outputs = model(inputs, mode='loss')
+    outputs = model(**batch, mode='loss')
     result = {}
     for name, loss in outputs.items():
         if not name.startswith('loss_'):

@@ -104,7 +104,6 @@ def block_features(
     """
 
     def encode(x: Tensor) -> list[Tensor]:
-        x = x[:, :3]
         x = x[:, :, x.shape[2] // 2] if x.dim() == 5 and not backbone.is_video else x
         x, grid = backbone.embed(x)
         means = []

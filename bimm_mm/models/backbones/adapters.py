@@ -23,8 +23,8 @@ class MaskedEncoder(BaseModule):
     """An encoder and its masking, as the backbone of mmpretrain's MAE.
 
     Args:
-        encoder (dict): config of :class:`BimmViT`, for images and with a class token.
-        masking (dict): config of the masking.
+        encoder: Config of :class:`BimmViT`, for images and with a class token.
+        masking: Config of the masking.
     """
 
     def __init__(self, encoder: dict, masking: dict, init_cfg: dict | None = None) -> None:
@@ -42,7 +42,7 @@ class MaskedEncoder(BaseModule):
         """Encode images (B, 3, H, W), masked or not.
 
         Returns:
-            tuple: with ``mask``, the visible tokens (B, 1 + K, C), class token first; the mask
+            With ``mask``, the visible tokens (B, 1 + K, C), class token first; the mask
             (B, L) float, 1 where a token is masked; and ``ids_restore`` (B, L): the place of each
             token among the visible ones followed by the masked ones. Else the features of the
             encoder.
@@ -66,14 +66,14 @@ class MmpretrainEncoder(BaseModule):
     they are dropped. Blocks are shared with no other branch: ``share='none'``.
 
     Args:
-        vit (dict): config of the backbone, as ``dict(type='mmpretrain.VisionTransformer')``.
-        stage_ends (Sequence[int], optional): number of layers after which each stage ends, the
+        vit: Config of the backbone, as ``dict(type='mmpretrain.VisionTransformer')``.
+        stage_ends: Number of layers after which each stage ends, the
             last one being all of them; by default as :class:`BimmViT` has it. Each stage but the
             last, which has the backbone's own norm, gets a LayerNorm.
-        out_type, out_indices: what a branch demands, 'raw' and 'stages', and nothing else.
+        out_type, out_indices: What a branch demands, 'raw' and 'stages', and nothing else.
 
     Raises:
-        ValueError: the backbone is of another kind, or ``stage_ends`` does not fit.
+        ValueError: The backbone is of another kind, or ``stage_ends`` does not fit.
     """
 
     is_video = False
@@ -107,11 +107,11 @@ class MmpretrainEncoder(BaseModule):
         """Encode images (B, 3, H, W) of the size that the backbone is made for.
 
         Args:
-            x (Tensor): the input, normalised.
-            ids_keep (Tensor, optional): (B, K) indices of the visible tokens; all when left out.
+            x: The input, normalized.
+            ids_keep: (B, K) indices of the visible tokens; all when left out.
 
         Returns:
-            tuple[Tensor, ...]: (B, [1 +] K, C) for each stage, class token first.
+            (B, [1 +] K, C) for each stage, class token first.
         """
         vit = self.vit
         x, resolution = vit.patch_embed(x)

@@ -14,7 +14,7 @@ def read_arch(arch: str | dict) -> dict:
     """A name, or a dict of sizes, to ``embed_dims``, ``depth``, ``num_heads`` and ``mlp_ratio``.
 
     Raises:
-        ValueError: the name is unknown, or the dict has other keys.
+        ValueError: The name is unknown, or the dict has other keys.
     """
     if isinstance(arch, str):
         if arch not in ARCHS:
@@ -32,7 +32,7 @@ def read_stage_ends(ends: Sequence[int] | None, depth: int) -> tuple[int, ...]:
     """Number of blocks after which each stage ends; the paper's fractions where None is given.
 
     Raises:
-        ValueError: they do not increase up to the depth.
+        ValueError: They do not increase up to the depth.
     """
     if ends is None:
         ends = sorted({max(depth // 6, 1), max(depth // 3, 1), depth})
@@ -52,7 +52,7 @@ def read_out_indices(
     """Blocks, counted from 0, whose outputs are returned; the last one where None is given.
 
     Raises:
-        ValueError: they do not increase, are not within the blocks, or are another word than
+        ValueError: They do not increase, are not within the blocks, or are another word than
             'stages'.
     """
     depth = stage_ends[-1]

@@ -10,17 +10,22 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ...utils.checkpoint import read_state
+from ..checkpoints import describe_encoders
 from ..layers import (
     TIME_POSITIONS,
     PatchEmbed,
     TransformerBlock,
+    gather_tokens,
+    ids_to_mask,
     init_transformer,
     resize_position_embedding,
     sincos_position_embedding,
 )
 from .arch import read_arch, read_out_indices, read_stage_ends
-from .loading import INFLATIONS, encoders_in, fit_state_dict
+from .loading import INFLATIONS, fit_state_dict
 
+MASKED = ('dropped', 'token')
 OUT_TYPES = ('cls_token', 'avg_featmap', 'featmap', 'raw')
 
 
@@ -32,54 +37,59 @@ class BimmViT(BaseModule):
     OpenMMLab model.
 
     Args:
-        arch (str | dict): 'tiny', 'small', 'base', 'large', or a dict with ``embed_dims``,
+        arch: 'tiny', 'small', 'base', 'large', or a dict with ``embed_dims``,
             ``depth``, ``num_heads`` and optionally ``mlp_ratio`` (4).
-        img_size (int | tuple[int, int]): height and width for which the position embedding is
+        img_size: Height and width for which the position embedding is
             made, in pixels. Inputs of another size are fine: the embedding is interpolated.
-        patch_size (int): side of a patch in pixels.
-        in_channels (int): channels of the input.
-        num_frames (int, optional): frames T of a clip. None makes an image encoder.
-        tubelet_size (int): frames of a cube; without effect on images.
-        stage_ends (Sequence[int], optional): number of blocks after which each stage ends;
+        patch_size: Side of a patch in pixels.
+        in_channels: Channels of the input.
+        num_frames: Frames T of a clip. None makes an image encoder.
+        tubelet_size: Frames of a cube; without effect on images.
+        stage_ends: Number of blocks after which each stage ends;
             increasing, the last one is the depth. The default is the paper's 2, 4, 12 for
             twelve blocks, and the same fractions of another depth (our choice): 4, 8, 24.
-        with_cls_token (bool): whether there is a class token, never masked (our choice).
-        drop_path_rate (float): stochastic depth, rising linearly from 0 to this over the blocks.
-        out_type (str): 'cls_token' (B, C); 'avg_featmap' (B, C), the mean of the patch tokens;
+        with_cls_token: Whether there is a class token, never masked (our choice).
+        drop_path_rate: Stochastic depth, rising linearly from 0 to this over the blocks.
+        out_type: 'cls_token' (B, C); 'avg_featmap' (B, C), the mean of the patch tokens;
             'featmap' (B, C, H', W') or (B, C, T', H', W'); 'raw' (B, 1 + L, C), class token
             first. Inputs are padded to whole patches for 'featmap', and must consist of whole
             patches for the others.
-        norm_after_mean (bool): whether 'avg_featmap' takes the mean before the norm, as encoders do
-            that MAE or VideoMAE finetuned, instead of the mean of normalised tokens.
-        out_indices (Sequence[int] | str, optional): blocks, counted from 0 and negative from
+        norm_after_mean: Whether 'avg_featmap' takes the mean before the norm, as encoders do
+            that MAE or VideoMAE finetuned, instead of the mean of normalized tokens.
+        out_indices: Blocks, counted from 0 and negative from
             the end, whose outputs are returned; 'stages' for the last block of each stage. The
             last block by default. Each has a LayerNorm of its own, ``norm{index}``.
-        window_size (int): side of the attention windows in tokens, for dense tasks (ViTDet);
+        window_size: Side of the attention windows in tokens, for dense tasks (ViTDet);
             0 means global attention everywhere.
-        global_blocks (Sequence[int]): blocks, counted from 0, that attend globally even where
+        global_blocks: Blocks, counted from 0, that attend globally even where
             ``window_size`` is set.
-        norm_eps (float): epsilon of all LayerNorms. Encoders of transformers have 1e-12.
-        time_positions (str): 'added', 'divided' or 'sequence' (VideoMAE's), how positions hold the
-            time of a clip; see :func:`sincos_position_embedding`. Checkpoints have positions of
-            their own, which hold.
-        inflation (str): 'center' or 'mean', how a clip's patch embedding starts from an image's;
+        norm_eps: Epsilon of all LayerNorms. Encoders of transformers have 1e-12.
+        time_positions: 'added', 'divided' or 'sequence' (VideoMAE's), how positions hold the time
+            of a clip; see :func:`sincos_position_embedding`. Checkpoints have positions of their
+            own, which hold.
+        inflation: 'center' or 'mean', how a clip's patch embedding starts from an image's;
             see :func:`inflate_patch_embedding`.
-        pos_interpolation (str): 'bicubic' or 'bilinear', of the position embedding.
-        with_cp (bool): recompute the blocks' activations in the backward pass, to save memory.
-        frozen_stages (int): -1 trains everything, 0 freezes the patch embedding and class token,
+        pos_interpolation: 'bicubic' or 'bilinear', of the position embedding.
+        masked: What becomes of masked tokens in pretraining: 'dropped', they never enter the
+            encoder (MAE), or 'token', a learned mask token takes their place before positions are
+            added (BEiT).
+        embedding: Config of the embedding; patches of pixels by default. ``dict(type='CodeEmbed',
+            num_codes=...)`` embeds the codes of a tokenizer instead.
+        with_cp: Recompute the blocks' activations in the backward pass, to save memory.
+        frozen_stages: -1 trains everything, 0 freezes the patch embedding and class token,
             n freezes the first n stages as well. Frozen parts are in evaluation mode.
-        static_images (bool): whether a video encoder also takes images (B, C, H, W), as static
+        static_images: Whether a video encoder also takes images (B, C, H, W), as static
             clips: the image is repeated ``num_frames`` times.
-        deflate (bool): whether an image encoder takes the checkpoint of a video encoder. Its patch
+        deflate: Whether an image encoder takes the checkpoint of a video encoder. Its patch
             embedding is summed over the frames of a tubelet, and its positions are interpolated
             to a single time, the middle of the clip: the features are those of a static clip of
             one tubelet (our choice).
-        init_cfg (dict, optional): as of every OpenMMLab module. A checkpoint may have norms of
+        init_cfg: As of every OpenMMLab module. A checkpoint may have norms of
             further blocks, which are left aside, and another grid of positions, which is
             interpolated; norms that it lacks start anew.
 
     Raises:
-        ValueError: for a size, stage or index that does not fit; the message says what would.
+        ValueError: For a size, stage or index that does not fit; the message says what would.
             Also when weights are loaded that are not those of such an encoder.
     """
 
@@ -103,6 +113,8 @@ class BimmViT(BaseModule):
         time_positions: str = 'added',
         inflation: str = 'center',
         pos_interpolation: str = 'bicubic',
+        masked: str = 'dropped',
+        embedding: dict | None = None,
         with_cp: bool = False,
         frozen_stages: int = -1,
         static_images: bool = False,
@@ -141,11 +153,13 @@ class BimmViT(BaseModule):
         for name, value, known in (
             ('time_positions', time_positions, TIME_POSITIONS),
             ('inflation', inflation, INFLATIONS),
+            ('masked', masked, MASKED),
         ):
             if value not in known:
                 raise ValueError(f"{name}='{value}' must be {' or '.join(map(repr, known))}")
         self.time_positions = time_positions
         self.inflation = inflation
+        self.masked = masked
         self.static_images = static_images
         self.deflate = deflate
         self.window_size = window_size
@@ -155,13 +169,20 @@ class BimmViT(BaseModule):
 
         size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         self.grid_size = self.token_grid((num_frames or 1, *size))
-        self.patch_embed = PatchEmbed(in_channels, self.embed_dims, self.patch_size, self.is_video)
+        sizes = dict(embed_dims=self.embed_dims, patch_size=self.patch_size, video=self.is_video)
+        self.patch_embed = (
+            PatchEmbed(in_channels, **sizes)
+            if embedding is None
+            else MODELS.build(dict(embedding, **sizes))
+        )
         grid = self.grid_size if self.is_video else self.grid_size[1:]
         positions = sincos_position_embedding(self.embed_dims, grid, time_positions)
         self.register_buffer('pos_embed', positions)
         self.cls_token = (
             nn.Parameter(torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
         )
+        if masked == 'token':  # else there is no such parameter, as in checkpoints of old
+            self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
         rates = torch.linspace(0, drop_path_rate, self.depth, device='cpu').tolist()
         self.blocks = nn.ModuleList(
             TransformerBlock(
@@ -181,6 +202,8 @@ class BimmViT(BaseModule):
         self.apply(init_transformer)
         if with_cls_token:
             nn.init.normal_(self.cls_token, std=0.02)
+        if masked == 'token':
+            nn.init.normal_(self.mask_token, std=0.02)
         self._freeze()
         self.register_load_state_dict_pre_hook(fit_state_dict)
 
@@ -188,7 +211,7 @@ class BimmViT(BaseModule):
         """Load what ``init_cfg`` names, if it names a checkpoint.
 
         Raises:
-            ValueError: it has no such encoder; the message says which it has.
+            ValueError: It has no such encoder; the message says which it has.
         """
         try:
             super().init_weights()
@@ -198,25 +221,31 @@ class BimmViT(BaseModule):
             checkpoint = self.init_cfg['checkpoint']
             raise ValueError(
                 f"init_cfg.checkpoint='{checkpoint}', prefix={self.init_cfg.get('prefix')!r}: "
-                f'{error}. The file holds {encoders_in(checkpoint)}'
+                f'{error}. The file holds {describe_encoders(read_state(checkpoint))}'
             ) from error
 
-    def forward(self, x: Tensor, ids_keep: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(
+        self, x: Tensor, ids_keep: Tensor | None = None, ids_mask: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """Encode images (B, C, H, W) or clips (B, C, T, H, W).
 
         Args:
-            x (Tensor): the input, normalised.
-            ids_keep (Tensor, optional): (B, K) indices of the tokens to encode; only with
+            x: The input, normalized; or what the ``embedding`` reads.
+            ids_keep: (B, K) indices of the tokens to encode; only with
                 ``out_type='raw'``. All tokens when left out.
+            ids_mask: (B, M) indices of the tokens that a mask token replaces; only with
+                ``masked='token'``. None when left out.
 
         Returns:
-            tuple[Tensor, ...]: one feature for each of ``out_indices``, shaped by ``out_type``.
+            One feature for each of ``out_indices``, shaped by ``out_type``.
         """
         if ids_keep is not None and self.out_type != 'raw':
             raise ValueError(f"ids_keep needs out_type='raw', not '{self.out_type}'")
         if ids_keep is not None and self.window_size:
             raise ValueError(f'ids_keep needs window_size=0, not {self.window_size}')
-        x, grid = self.embed(x, ids_keep)
+        if ids_mask is not None and self.masked != 'token':
+            raise ValueError(f"ids_mask needs masked='token', not '{self.masked}'")
+        x, grid = self.embed(x, ids_keep, ids_mask)
         outputs = []
         for index, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
             if self.with_cp and x.requires_grad:
@@ -233,18 +262,28 @@ class BimmViT(BaseModule):
         return tuple(outputs)
 
     def embed(
-        self, x: Tensor, ids_keep: Tensor | None = None
+        self, x: Tensor, ids_keep: Tensor | None = None, ids_mask: Tensor | None = None
     ) -> tuple[Tensor, tuple[int, int, int]]:
         """Tokens with their positions, class token first: (B, 1 + K, C), and the token grid."""
-        x = self._as_clip(x)
-        grid = self.token_grid(tuple(x.shape[2:]))
+        if hasattr(self.patch_embed, 'input_name'):
+            grid = self.patch_embed.token_grid(x)
+        else:
+            x = self._as_clip(x)
+            grid = self.token_grid(tuple(x.shape[2:]))
         positions = resize_position_embedding(self.pos_embed, grid, self.pos_interpolation)
-        positions = positions.flatten(1, 3)
-        x = self.patch_embed(x, ids_keep)
+        positions = positions.flatten(1, 3)  # (1, N, C)
+        # tokens, mask tokens, positions; those that are not kept are not even embedded
+        x = self.patch_embed(x, ids_keep if ids_mask is None else None)
+        if ids_mask is not None:
+            hidden = ids_to_mask(ids_mask, grid).flatten(1)[..., None]  # (B, N, 1)
+            x = torch.where(hidden, self.mask_token.to(x.dtype), x)
+            x = x if ids_keep is None else gather_tokens(x, ids_keep)
         x = x + (positions if ids_keep is None else positions[0, ids_keep])
         if self.cls_token is not None:
-            # x.shape[0], as torch.export takes len(x) for a constant
-            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1)
+            # x.shape[0], as torch.export takes len(x) for a constant; viewed as a vector, so that
+            # its gradient is summed, even for one sample, and as contiguous as DDP wants it
+            cls = self.cls_token.view(-1).expand(x.shape[0], 1, -1)
+            x = torch.cat([cls.to(x.dtype), x], dim=1)
         return x, grid
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
@@ -264,7 +303,7 @@ class BimmViT(BaseModule):
         for name, length, patch in zip(names, size, self.patch_size, strict=True):
             if length < 1 or length % patch:
                 raise ValueError(
-                    f'{name}={length} is no multiple of the patch ({patch}): '
+                    f'{name}={length} is not a multiple of the patch ({patch}): '
                     f'{length // patch * patch or patch} or {(length // patch + 1) * patch} is'
                 )
         return tuple(length // patch for length, patch in zip(size, self.patch_size, strict=True))

@@ -5,34 +5,36 @@ file leaves random weights behind. The encoder therefore looks at what it is giv
 whoever loads it: ``init_cfg``, ``load_from``, ``--resume`` or ``load_state_dict``.
 """
 
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from ...utils.checkpoint import strip_prefix
+from ..checkpoints import PATCH_EMBEDDING
 from ..layers import resize_position_embedding
 
-PATCH_EMBEDDING = 'patch_embed.projection.weight'
 INFLATIONS = ('center', 'mean')  # how a patch embedding of clips starts from one of images
 
 
 def fit_state_dict(encoder: nn.Module, state_dict: dict, prefix: str, *args) -> None:
     """Fit a checkpoint to :class:`BimmViT`, in place, or refuse it: its hook before loading.
 
-    Norms of blocks that the encoder does not return are left aside, norms which the checkpoint
-    lacks start anew; positions are interpolated. With ``deflate``, a video encoder's patch
-    embedding is summed over the frames of a tubelet.
+    Norms of blocks that the encoder does not return are left aside, and so is a mask token that it
+    has no use for; norms which the checkpoint lacks start anew; positions are interpolated. With
+    ``deflate``, a video encoder's patch embedding is summed over the frames of a tubelet.
 
     Raises:
-        ValueError: the checkpoint has no weights for the encoder, or is one of images where it
+        ValueError: The checkpoint has no weights for the encoder, or is one of images where it
             should be one of videos or the reverse, or of another width, depth or patch size. The
             number of attention heads cannot be seen.
     """
-    state = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
+    state = strip_prefix(state_dict, prefix)
     if any(key.endswith('flat_param') for key in state):
         return  # FSDP's own shards of this very model: torch compares them
     for key in state:
         norm, _, index = key.rpartition('.')[0].partition('norm')
         if not norm and index.isdigit() and int(index) not in encoder.out_indices:
             del state_dict[prefix + key]
+    if encoder.masked == 'dropped' and state.pop('mask_token', None) is not None:
+        del state_dict[f'{prefix}mask_token']
     weight = state.get(PATCH_EMBEDDING)
     if encoder.deflate and weight is not None and weight.dim() == 5:
         state[PATCH_EMBEDDING] = state_dict[prefix + PATCH_EMBEDDING] = weight.sum(dim=2)
@@ -55,14 +57,14 @@ def inflate_patch_embedding(weight: Tensor, tubelet_size: int, mode: str = 'cent
     """Patch embedding of images to one of cubes, such that a static clip gives the same tokens.
 
     Args:
-        weight (Tensor): (C, C_in, p, p).
-        tubelet_size (int): frames t of a cube.
-        mode (str): 'center' gives the weight to frame t // 2 and 0 to the others, so that a token
+        weight: (C, C_in, p, p).
+        tubelet_size: Frames t of a cube.
+        mode: 'center' gives the weight to frame t // 2 and 0 to the others, so that a token
             is that of one frame at first, sharp where things move (ViViT, section 3.4; our choice).
             'mean' divides it among the frames.
 
     Returns:
-        Tensor: (C, C_in, t, p, p).
+        (C, C_in, t, p, p).
     """
     if mode not in INFLATIONS:
         raise ValueError(f"mode='{mode}' must be {' or '.join(map(repr, INFLATIONS))}")
@@ -71,20 +73,6 @@ def inflate_patch_embedding(weight: Tensor, tubelet_size: int, mode: str = 'cent
         return inflated / tubelet_size
     inflated.zero_()[:, :, tubelet_size // 2] = weight
     return inflated
-
-
-def encoders_in(checkpoint: str) -> str:
-    """What encoders a checkpoint holds, and under which prefixes, in words."""
-    state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    state = state.get('state_dict', state)
-    found = {
-        key.removesuffix(PATCH_EMBEDDING): 'a video' if value.dim() == 5 else 'an image'
-        for key, value in state.items()
-        if key.endswith(PATCH_EMBEDDING)
-    }
-    if not found:
-        return f'no BimmViT (its first keys are {", ".join(list(state)[:3]) or "none"})'
-    return ' and '.join(f"{kind} encoder with prefix='{key}'" for key, kind in found.items())
 
 
 def _problems(encoder: nn.Module, state: dict[str, Tensor]) -> list[str]:

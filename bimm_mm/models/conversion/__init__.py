@@ -1,6 +1,6 @@
 from .exporting import Exported, complete_videomae, describe, to_huggingface, to_timm
-from .files import FORMATS, export_folder, import_checkpoint, read_weights
-from .importing import Imported, convert, recognise
+from .files import FORMATS, export_folder, import_checkpoint
+from .importing import Imported, convert, recognize
 from .layouts import KINDS
 from .positions import Settings
 
@@ -15,8 +15,7 @@ __all__ = [
     'describe',
     'export_folder',
     'import_checkpoint',
-    'read_weights',
-    'recognise',
+    'recognize',
     'to_huggingface',
     'to_timm',
 ]

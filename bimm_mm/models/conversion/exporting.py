@@ -20,11 +20,11 @@ class Exported:
     """An encoder as another library has it.
 
     Attributes:
-        tensors (dict[str, Tensor]): its ``state_dict``.
-        config (dict): its ``config.json``.
-        preprocessor (dict, optional): its ``preprocessor_config.json``.
-        dropped (dict[str, str]): names in the encoder of what was left out, and why.
-        differences (list[str]): in what its features differ from the encoder's.
+        tensors: Its ``state_dict``.
+        config: Its ``config.json``.
+        preprocessor: Its ``preprocessor_config.json``.
+        dropped: Names in the encoder of what was left out, and why.
+        differences: In what its features differ from the encoder's.
     """
 
     tensors: dict[str, Tensor]
@@ -75,13 +75,13 @@ def describe(
     """What is needed to write an encoder for another library.
 
     Args:
-        state: the ``state_dict`` of a :class:`BimmViT`.
-        backbone: its config, where it is known; ``arch``, ``norm_after_mean`` and ``norm_eps`` are
+        state: The ``state_dict`` of a :class:`BimmViT`.
+        backbone: Its config, where it is known; ``arch``, ``norm_after_mean`` and ``norm_eps`` are
             read.
-        num_heads: attention heads, where they are in no config. Known widths need none.
+        num_heads: Attention heads, where they are in no config. Known widths need none.
 
     Raises:
-        ValueError: nothing tells the attention heads, or the last norm is missing.
+        ValueError: Nothing tells the attention heads, or the last norm is missing.
     """
     backbone = backbone or {}
     arch = backbone.get('arch')
@@ -104,7 +104,7 @@ def to_timm(encoder: Encoder) -> Exported:
     ``timm.create_model('local-dir:FOLDER', pretrained=True)`` builds and loads it.
 
     Raises:
-        ValueError: it is an encoder of clips.
+        ValueError: It is an encoder of clips.
     """
     if encoder.is_video:
         raise ValueError('timm has no encoder of clips: export the ventral branch')
@@ -179,7 +179,7 @@ def to_huggingface(encoder: Encoder) -> Exported:
     is in the file all the same, under names that start with 'bimm_mm.'.
 
     Raises:
-        ValueError: it is an encoder of images.
+        ValueError: It is an encoder of images.
     """
     if not encoder.is_video:
         raise ValueError('VideoMAE is an encoder of clips: export the dorsal branch')
@@ -257,11 +257,11 @@ def complete_videomae(model: nn.Module, tensors: dict[str, Tensor]) -> nn.Module
     ``last_hidden_state``.
 
     Args:
-        model: of ``VideoMAEModel.from_pretrained(FOLDER)``.
-        tensors: of ``safetensors.torch.load_file(FOLDER/model.safetensors)``.
+        model: Of ``VideoMAEModel.from_pretrained(FOLDER)``.
+        tensors: Of ``safetensors.torch.load_file(FOLDER/model.safetensors)``.
 
     Returns:
-        nn.Module: ``model``, changed in place.
+        ``model``, changed in place.
     """
     embeddings = model.embeddings
     positions, token = tensors.get(f'{EXTRA}pos_embed'), tensors.get(f'{EXTRA}cls_token')

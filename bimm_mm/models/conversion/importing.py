@@ -21,15 +21,15 @@ class Imported:
     """What became of a checkpoint.
 
     Attributes:
-        kind (str): one of ``KINDS``.
-        branch (str): 'ventral' for images, 'dorsal' for clips.
-        state (dict[str, Tensor]): of a :class:`SingleBranchPretrainer` where the decoder could be
+        kind: One of ``KINDS``.
+        branch: 'ventral' for images, 'dorsal' for clips.
+        state: Of a :class:`SingleBranchPretrainer` where the decoder could be
             taken over, else of a :class:`BimmViT`.
-        backbone (dict): config of the encoder.
-        decoder (dict, optional): config of the decoder.
-        target (dict, optional): config of what it was trained to predict.
-        dropped (dict[str, str]): every key that was not taken over, and why.
-        notes (list[str]): what a user must know besides.
+        backbone: Config of the encoder.
+        decoder: Config of the decoder.
+        target: Config of what it was trained to predict.
+        dropped: Every key that was not taken over, and why.
+        notes: What a user must know besides.
     """
 
     kind: str
@@ -57,11 +57,11 @@ class Imported:
         return {'type': 'SingleBranchPretrainer', self.branch: branch}
 
 
-def recognise(state: dict[str, Tensor], name: str) -> str:
+def recognize(state: dict[str, Tensor], name: str) -> str:
     """The one of ``KINDS`` that a state dict is of, by its keys.
 
     Raises:
-        ValueError: it is of none of them, or of this toolkit; names its first keys.
+        ValueError: It is of none of them, or of this toolkit; names its first keys.
     """
     if any(re.match(r'(ventral\.|dorsal\.)?backbone\.blocks\.0\.mlp\.fc1', k) for k in state) or {
         'patch_embed.projection.weight',
@@ -83,12 +83,12 @@ def convert(state: dict[str, Tensor], kind: str, settings: Settings | None = Non
     """Convert the weights of another library's model.
 
     Args:
-        state: its ``state_dict``.
-        kind: one of ``KINDS``.
-        settings: what the weights do not tell, where it is known.
+        state: Its ``state_dict``.
+        kind: One of ``KINDS``.
+        settings: What the weights do not tell, where it is known.
 
     Raises:
-        ValueError: weights that the encoder needs are missing, have an unknown part in a block,
+        ValueError: Weights that the encoder needs are missing, have an unknown part in a block,
             or do not fit the settings.
     """
     layout = KINDS[kind]
@@ -160,7 +160,7 @@ def _convert_encoder(
         )
     if kind == 'mae_st':
         notes.append(
-            'MAE-ST normalises clips with mean 0.45 and deviation 0.225 of the range 0 to 1: '
+            'MAE-ST normalizes clips with mean 0.45 and deviation 0.225 of the range 0 to 1: '
             'data_preprocessor needs mean=[114.75] * 3 and std=[57.375] * 3'
         )
     backbone = _backbone_config(state, arch, settings, pooled)

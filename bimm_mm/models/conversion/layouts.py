@@ -107,14 +107,14 @@ class Layout:
     """One kind of checkpoint.
 
     Attributes:
-        source: whose it is, in words.
-        rules: the table.
-        sign: regular expression that one of its keys matches.
-        video: whether it is of clips, with a patch embedding of five dimensions.
-        decoder_heads: attention heads of a decoder by its width; a checkpoint does not tell them.
-        norm_pixels: how its pretraining normalises the pixels of a patch, ``PixelTarget``'s
+        source: Whose it is, in words.
+        rules: The table.
+        sign: Regular expression that one of its keys matches.
+        video: Whether it is of clips, with a patch embedding of five dimensions.
+        decoder_heads: Attention heads of a decoder by its width; a checkpoint does not tell them.
+        norm_pixels: How its pretraining normalizes the pixels of a patch, ``PixelTarget``'s
             ``normalize``.
-        norm_eps: epsilon of its encoder's LayerNorms, unless a config.json says another.
+        norm_eps: Epsilon of its encoder's LayerNorms, unless a config.json says another.
     """
 
     source: str

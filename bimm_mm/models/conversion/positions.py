@@ -13,12 +13,12 @@ class Settings:
     """What weights do not tell; None where it is not known.
 
     Attributes:
-        num_frames (int, optional): of a clip; 16 where the weights do not tell it either.
-        img_size (tuple[int, int], optional): height and width; 224 likewise, or a square.
-        num_heads (int, optional): of the encoder; that of the known ViT of its width.
-        decoder_num_heads (int, optional): likewise.
-        norm_pixels (bool, optional): whether its pretraining normalised the pixels of a patch.
-        norm_eps (float, optional): epsilon of the encoder's LayerNorms; that of the layout.
+        num_frames: Of a clip; 16 where the weights do not tell it either.
+        img_size: Height and width; 224 likewise, or a square.
+        num_heads: Of the encoder; that of the known ViT of its width.
+        decoder_num_heads: Likewise.
+        norm_pixels: Whether its pretraining normalized the pixels of a patch.
+        norm_eps: Epsilon of the encoder's LayerNorms; that of the layout.
     """
 
     num_frames: int | None = None
@@ -44,17 +44,17 @@ def convert_positions(
     """Take the positions out of ``parts``, or compute VideoMAE's.
 
     Args:
-        parts: weights under the names of :mod:`.layouts`.
-        weight: of the patch embedding.
-        settings: the input's size, where the number of positions does not tell it.
-        notes: gets a sentence where positions are computed.
-        with_cls_token: whether there is a class token, whose position is the first.
+        parts: Weights under the names of :mod:`.layouts`.
+        weight: Of the patch embedding.
+        settings: The input's size, where the number of positions does not tell it.
+        notes: Gets a sentence where positions are computed.
+        with_cls_token: Whether there is a class token, whose position is the first.
 
     Returns:
-        tuple: (1, T', H', W', C); and what is added to the class token, (1, 1, C) or None.
+        (1, T', H', W', C); and what is added to the class token, (1, 1, C) or None.
 
     Raises:
-        ValueError: the number of positions fits no grid.
+        ValueError: The number of positions fits no grid.
     """
     patch = patch_of(weight)
     if 'pos_embed_spatial' in parts:
@@ -71,7 +71,7 @@ def convert_positions(
         tokens = positions.shape[1] - first
         if tokens % frames:
             raise ValueError(
-                f'{tokens} positions are no multiple of {frames} cubes along time: give '
+                f'{tokens} positions are not a multiple of {frames} cubes along time: give '
                 '--num-frames'
             )
         grid = (frames, *_rows_and_columns(tokens // frames, patch, settings))

@@ -1,11 +1,16 @@
-from .decoders import LinearDecoder, TransformerDecoder
+from .decoders import LinearDecoder, PickDecoder, TransformerDecoder
 from .multi_stage_decoder import MultiStageDecoder
+from .regressor import IdentityDecoder, LatentDecoder, RegressorDecoder
 from .simple_feature_pyramid import LayerNorm2d, SimpleFeaturePyramid
 
 __all__ = [
+    'IdentityDecoder',
+    'LatentDecoder',
     'LayerNorm2d',
     'LinearDecoder',
     'MultiStageDecoder',
+    'PickDecoder',
+    'RegressorDecoder',
     'SimpleFeaturePyramid',
     'TransformerDecoder',
 ]

@@ -7,7 +7,12 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..layers import TransformerBlock, init_transformer, sincos_position_embedding
+from ..layers import (
+    TransformerBlock,
+    gather_tokens,
+    init_transformer,
+    sincos_position_embedding,
+)
 from ..targets import BaseTarget
 
 
@@ -15,12 +20,12 @@ class StageDecoder(BaseModule):
     """What the decoders of a stage share: width, mask token and positions.
 
     Args:
-        in_dims (int): width of the encoder's tokens.
-        out_dims (int): number of values of the target per token.
-        grid_size (tuple[int, int, int]): token grid (T', H', W').
-        embed_dims (int): width W of the decoder.
-        video (bool): whether the tokens are cubes of a clip, whose positions hold the time, too.
-        time_positions (str): how they hold it: 'added' (our choice), 'divided' or 'sequence'
+        in_dims: Width of the encoder's tokens.
+        out_dims: Number of values of the target per token.
+        grid_size: Token grid (T', H', W').
+        embed_dims: Width W of the decoder.
+        video: Whether the tokens are cubes of a clip, whose positions hold the time, too.
+        time_positions: How they hold it: 'added' (our choice), 'divided' or 'sequence'
             (VideoMAE's); see :func:`sincos_position_embedding`.
     """
 
@@ -47,6 +52,20 @@ class StageDecoder(BaseModule):
         positions = sincos_position_embedding(embed_dims, grid, time_positions)
         self.register_buffer('pos_embed', positions)
 
+    def split_tokens(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Split (B, [1 +] count, C) into the class token (B, 0 or 1, C) and the others.
+
+        Raises:
+            ValueError: There are more or fewer tokens.
+        """
+        if x.shape[1] - count not in (0, 1):
+            raise ValueError(
+                f'{type(self).__name__} got {x.shape[1]} tokens, but needs {count} and at most a '
+                "class token. An encoder with masked='token' returns all tokens, and needs a "
+                'PickDecoder'
+            )
+        return x[:, :-count], x[:, -count:]
+
     def positions(self) -> Tensor:
         """(1, T' * H' * W', W), the position of every token of the grid."""
         return self.pos_embed.flatten(1, 3)
@@ -67,12 +86,12 @@ class StageDecoder(BaseModule):
         Left out are positions, the mixing over time, and the last layer of another target.
 
         Args:
-            source (StageDecoder): of the same class, for images.
-            target (BaseTarget, optional): what this decoder predicts, if ``source`` does, too. Of
+            source: Of the same class, for images.
+            target: What this decoder predicts, if ``source`` does, too. Of
                 values that are those of pixels, each frame is given what the image has.
 
         Returns:
-            bool: whether the weights were taken over.
+            Whether the weights were taken over.
         """
         left = ('pos_embed', 'mix_time.', f'{self.output}.')
         own, taken = (
@@ -105,8 +124,8 @@ class LinearDecoder(StageDecoder):
     compares both ways).
 
     Args:
-        embed_dims (int): width (our choice: 256).
-        predict (str): 'visible', or 'masked': mask tokens and positions are put into the grid, a
+        embed_dims: Width (our choice: 256).
+        predict: 'visible', or 'masked': mask tokens and positions are put into the grid, a
             linear layer mixes the tokens over space, another one over time, which starts as the
             identity, and then the channels are mapped to the target. (The paper's loss is on masked
             patches; how its linear layers reach them it does not say.)
@@ -130,8 +149,7 @@ class LinearDecoder(StageDecoder):
 
     def forward(self, x: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
         """(B, [1 +] K, C) visible tokens to (B, M or K, out_dims) predictions."""
-        x = self.embed(x)
-        cls, x = x[:, : -ids_keep.shape[1]], x[:, -ids_keep.shape[1] :]
+        cls, x = self.split_tokens(self.embed(x), ids_keep.shape[1])
         if self.predicts == 'visible':
             return self.head(x)
         frames, area = self.grid_size[0], math.prod(self.grid_size[1:])
@@ -139,10 +157,9 @@ class LinearDecoder(StageDecoder):
         grid = grid.scatter(1, ids_keep[..., None].expand_as(x), x) + self.positions()
         if cls.shape[1]:  # the class token has no place in the grid: all tokens get it
             grid = grid + cls
-        grid = self.mix_space(grid.view(len(x), frames, area, -1).transpose(2, 3))
-        grid = self.mix_time(grid.transpose(1, 3)).permute(0, 3, 1, 2).flatten(1, 2)
-        picked = ids_mask[..., None].expand(-1, -1, self.embed_dims)
-        return self.head(grid.gather(1, picked))
+        grid = self.mix_space(grid.view(len(x), frames, area, -1).transpose(2, 3))  # (B, T', W, A)
+        grid = self.mix_time(grid.transpose(1, 3)).permute(0, 3, 1, 2).flatten(1, 2)  # (B, N, W)
+        return self.head(gather_tokens(grid, ids_mask))
 
 
 @MODELS.register_module()
@@ -150,11 +167,11 @@ class TransformerDecoder(StageDecoder):
     """Predict masked tokens with Transformer blocks (paper: the decoders of V2, V4 and MT).
 
     Args:
-        embed_dims (int): width (our choice: 256 for V2, 384 for V4 and MT, as VideoMAE).
-        depth (int): blocks (our choice: 1 for V2, 4 for V4 and MT).
-        num_heads (int): heads (our choice: 8 for V2, 6 for V4 and MT).
-        mlp_ratio (float): hidden width of the blocks' MLP over their width.
-        mlp_head (bool): whether an MLP with one hidden layer of the decoder's width predicts the
+        embed_dims: Width (our choice: 256 for V2, 384 for V4 and MT, as VideoMAE).
+        depth: Blocks (our choice: 1 for V2, 4 for V4 and MT).
+        num_heads: Heads (our choice: 8 for V2, 6 for V4 and MT).
+        mlp_ratio: Hidden width of the blocks' MLP over their width.
+        mlp_head: Whether an MLP with one hidden layer of the decoder's width predicts the
             patch (paper), or a linear layer (MAE, VideoMAE).
     """
 
@@ -182,10 +199,54 @@ class TransformerDecoder(StageDecoder):
     def forward(self, x: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
         """(B, [1 +] K, C) visible tokens to (B, M, out_dims) predictions of the masked ones."""
         positions = self.positions()[0]
-        x = self.embed(x)
-        cls, x = x[:, : -ids_keep.shape[1]], x[:, -ids_keep.shape[1] :]
+        cls, x = self.split_tokens(self.embed(x), ids_keep.shape[1])
         x = torch.cat([cls, x + positions[ids_keep], self.mask_token + positions[ids_mask]], dim=1)
         masked = ids_mask.shape[1]
         for index, block in enumerate(self.blocks, 1):  # visible tokens are not needed at the end
             x = block(x, last=masked if index == len(self.blocks) else None)
         return self.head(self.norm(x[:, -masked:]))
+
+
+@MODELS.register_module()
+class PickDecoder(BaseModule):
+    """Predict masked tokens from what the encoder made of their mask tokens (BEiT).
+
+    For encoders with ``masked='token'``, which return all tokens: those at the masked places are
+    picked, and a linear layer maps each to its target.
+
+    Args:
+        in_dims: Width of the encoder's tokens.
+        out_dims: Number of values of the target per token.
+        grid_size: Token grid (T', H', W').
+        video: Without effect; every decoder is told.
+    """
+
+    predicts = 'masked'
+
+    def __init__(
+        self,
+        in_dims: int,
+        out_dims: int,
+        grid_size: tuple[int, int, int],
+        video: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.grid_size = tuple(grid_size)
+        self.head = nn.Linear(in_dims, out_dims)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
+        """(B, [1 +] N, C) tokens to (B, M, out_dims) predictions of the masked ones.
+
+        Raises:
+            ValueError: It does not get all tokens of the grid.
+        """
+        count = math.prod(self.grid_size)
+        if x.shape[1] - count not in (0, 1):
+            raise ValueError(
+                f'PickDecoder got {x.shape[1]} tokens, but needs all {count} and at most a class '
+                "token: give the backbone masked='token'"
+            )
+        return self.head(gather_tokens(x[:, -count:], ids_mask))

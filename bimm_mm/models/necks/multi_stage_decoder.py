@@ -12,13 +12,13 @@ class MultiStageDecoder(BaseModule):
     """Decode the stages of an encoder, each with its own decoder (paper: V1, V2, V4 or MT).
 
     Args:
-        decoders (Sequence[dict]): configs of the decoders, in the order of their targets.
-        in_dims (int): width C of the encoder's tokens.
-        out_dims (Sequence[int]): values per token of each decoder's target.
-        grid_size (tuple[int, int, int]): token grid (T', H', W').
-        num_stages (int): stages of the encoder.
-        video (bool): whether the tokens are cubes of a clip, or patches of an image.
-        stages (Sequence[int], optional): the stage, counted from 0, which each decoder reads.
+        decoders: Configs of the decoders, in the order of their targets.
+        in_dims: Width C of the encoder's tokens.
+        out_dims: Values per token of each decoder's target.
+        grid_size: Token grid (T', H', W').
+        num_stages: Stages of the encoder.
+        video: Whether the tokens are cubes of a clip, or patches of an image.
+        stages: The stage, counted from 0, which each decoder reads.
             One decoder per stage by default. Several may read the same one: pixels and motion
             at the last stage make MotionMAE. Each stage must be read.
 
@@ -66,12 +66,12 @@ class MultiStageDecoder(BaseModule):
         """Predict the targets of all decoders.
 
         Args:
-            features (Sequence[Tensor]): (B, [1 +] K, C) per stage, class token first.
-            ids_keep (Tensor): (B, K) visible tokens.
-            ids_mask (Tensor): (B, M) masked tokens.
+            features: (B, [1 +] K, C) per stage, class token first.
+            ids_keep: (B, K) visible tokens.
+            ids_mask: (B, M) masked tokens.
 
         Returns:
-            tuple[Tensor, ...]: (B, M, out_dims) per decoder, or (B, K, out_dims) where a decoder
+            (B, M, out_dims) per decoder, or (B, K, out_dims) where a decoder
             predicts visible tokens.
         """
         return tuple(

@@ -17,8 +17,8 @@ class LayerNorm2d(nn.LayerNorm):
     in the heads of every library.
 
     Args:
-        num_channels (int): C.
-        eps (float): added to the variance.
+        num_channels: C.
+        eps: Added to the variance.
     """
 
     def __init__(self, num_channels: int, eps: float = 1e-6) -> None:
@@ -44,16 +44,16 @@ class SimpleFeaturePyramid(BaseModule):
     an image of H pixels, as detectors expect.
 
     Args:
-        in_channels (int): channels C of the backbone's map; divisible by 4 for two upsamplings.
-        out_channels (int): channels of every level.
-        strides (Sequence[int]): pixels between positions of each level; ``patch_size`` times a
+        in_channels: Channels C of the backbone's map; divisible by 4 for two upsamplings.
+        out_channels: Channels of every level.
+        strides: Pixels between positions of each level; ``patch_size`` times a
             power of two, 1/4 at the least.
-        patch_size (int): stride of the backbone's map.
-        extra_levels (int): further levels, each of which takes every second position of the one
+        patch_size: Stride of the backbone's map.
+        extra_levels: Further levels, each of which takes every second position of the one
             before; the RPN's stride 64 in ViTDet.
 
     Raises:
-        ValueError: for a stride that cannot be reached or channels that cannot be halved.
+        ValueError: For a stride that cannot be reached or channels that cannot be halved.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class SimpleFeaturePyramid(BaseModule):
             octaves = math.log2(stride / patch_size) if stride > 0 else 0.5
             if octaves < -2 or not octaves.is_integer():
                 raise ValueError(
-                    f'strides={tuple(strides)}: {stride} is no power of two times '
+                    f'strides={tuple(strides)}: {stride} is not a power of two times '
                     f'patch_size={patch_size}, from {patch_size // 4} up'
                 )
             if octaves < 0 and in_channels % 2**-octaves:
@@ -105,11 +105,11 @@ class SimpleFeaturePyramid(BaseModule):
         """Make the pyramid.
 
         Args:
-            inputs (Sequence[Tensor]): feature maps of a backbone, ``BimmViT(out_type='featmap')``;
+            inputs: Feature maps of a backbone, ``BimmViT(out_type='featmap')``;
                 the last one, (B, C, H', W'), is read.
 
         Returns:
-            tuple[Tensor, ...]: (B, out_channels, ., .) for each stride and extra level; float32
+            (B, out_channels, ., .) for each stride and extra level; float32
             even under automatic mixed precision: mmcv's RoIAlign has no kernel for bfloat16.
         """
         x = inputs[-1]

@@ -4,10 +4,13 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from ..layers import take_patches
+from ..layers import patchify
+from ..losses import explained_variance, weighted_mean
+from ..step import Step
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -16,23 +19,27 @@ FEW_PIXELS = 8 * 224**2  # as many stay in a CPU's cache, with what is computed 
 
 
 class BaseTarget(BaseModule):
-    """A target generator: what a stage is to predict, computed from the input itself.
+    """A prediction target: what it is, how far a prediction is from it, and how good that is.
 
     A subclass has a ``name``, under which its loss is logged, ``out_dims``, the number of values
-    per token, and ``compute``. ``channels`` are those of the input that it is given. ``per_pixel``
-    says that there is a value for each pixel, in the order channel, frame, row, column.
+    that a decoder predicts per token, and :meth:`compute`. A target that needs more than the
+    pixels (codes, contours, the features of an encoder) defines :meth:`from_step` instead, and one
+    that is not to be fitted by least squares its own :meth:`loss`, :meth:`score` and
+    ``score_name``.
+
+    ``per_pixel`` says that there is a value for each pixel, in the order channel, frame, row,
+    column.
 
     Args:
-        patch_size (tuple[int, int, int]): frames, rows and columns of a token. A branch fills in
-            its encoder's.
-        mean (Sequence[float]): what was subtracted from the RGB channels, on the scale 0 to 255.
-        std (Sequence[float]): what they were divided by. A branch fills in its preprocessor's.
+        patch_size: Frames, rows and columns of a token. A branch fills in its encoder's.
+        mean: What was subtracted from the RGB channels, on the scale 0 to 255.
+        std: What they were divided by. A branch fills in its preprocessor's.
     """
 
     name: str
     out_dims: int
-    channels = slice(3)  # the colours
     per_pixel = False
+    score_name = 'explained'
 
     def __init__(
         self,
@@ -45,32 +52,68 @@ class BaseTarget(BaseModule):
         self.patch_size = tuple(patch_size)
         mean, std = torch.tensor(mean) / 255, torch.tensor(std) / 255
         luminance = torch.tensor(LUMINANCE)
-        # luminance straight from normalised channels: sum(w * (x * std + mean))
+        # luminance straight from normalized channels: sum(w * (x * std + mean))
         self.register_buffer('luminance_weight', (luminance * std).view(3, 1, 1, 1), False)
         self.luminance_bias = float((luminance * mean).sum())
 
     @torch.no_grad()
     def forward(self, x: Tensor, ids: Tensor | None = None) -> Tensor:
-        """Compute the target.
+        """Compute the target from an input.
 
         Args:
-            x (Tensor): (B, 3, H, W) images or (B, 3, T, H, W) clips, normalised. A fourth channel
-                holds contours in [0, 1].
-            ids (Tensor, optional): (B, M) tokens whose target is wanted; all when left out.
+            x: (B, C, H, W) images or (B, C, T, H, W) clips, normalized RGB unless the target says
+                otherwise.
+            ids: (B, M) tokens whose target is wanted; all when left out.
 
         Returns:
-            Tensor: (B, M, out_dims) float32, without gradient.
+            (B, M, out_dims) float32, without gradient.
         """
         x = x if x.dim() == 5 else x[:, :, None]
         with torch.autocast(x.device.type, enabled=False):
-            return self.compute(x[:, self.channels].float(), ids)
+            return self.compute(x.float(), ids)
+
+    def from_step(self, step: Step, ids: Tensor | None) -> Tensor:
+        """Compute the target from what a branch knows; by default, from its input.
+
+        Args:
+            step: With masks, and features of the encoder.
+            ids: (B, M) tokens whose target is wanted; all for None.
+        """
+        return self(step.x, ids)
 
     def compute(self, x: Tensor, ids: Tensor | None) -> Tensor:
-        """(B, channels, T, H, W) float32 and (B, M) tokens to (B, M, out_dims)."""
+        """(B, C, T, H, W) float32 and (B, M) tokens to (B, M, out_dims)."""
         raise NotImplementedError
 
+    def loss(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Mean squared error.
+
+        Args:
+            prediction: (B, M, out_dims).
+            target: What :meth:`from_step` gave, (B, M, out_dims).
+            weight: (B, M), where tokens count differently.
+
+        Returns:
+            A scalar.
+        """
+        if weight is None:
+            return F.mse_loss(prediction.float(), target)
+        return weighted_mean((prediction.float() - target).square(), weight)
+
+    def score(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """How good predictions are, in a number that can be compared: the explained variance.
+
+        It is logged as ``{score_name}_{branch}_{name}``. NaN, where it is not defined, is left out
+        of averages.
+        """
+        return explained_variance(prediction, target, weight)
+
+    def decode(self, prediction: Tensor) -> Tensor:
+        """Turn predictions into values that can be compared with the target, for pictures."""
+        return prediction
+
     def luminance(self, x: Tensor) -> Tensor:
-        """(B, 3, T, H, W) normalised RGB to (B, T, H, W) luminance in [0, 1]."""
+        """(B, 3, T, H, W) normalized RGB to (B, T, H, W) luminance in [0, 1]."""
         return (x * self.luminance_weight).sum(dim=1) + self.luminance_bias
 
     @staticmethod
@@ -88,4 +131,4 @@ class BaseTarget(BaseModule):
 
     def take(self, x: Tensor, ids: Tensor | None) -> Tensor:
         """The patches of (B, C, T, H, W) with the indices ``ids`` (B, M)."""
-        return take_patches(x, self.patch_size, ids)
+        return patchify(x, self.patch_size, ids)

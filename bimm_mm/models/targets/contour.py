@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from ..step import Step
 from .base import BaseTarget
 
 
@@ -24,27 +25,30 @@ class ContourTarget(BaseTarget):
 
 @MODELS.register_module()
 class CachedContourTarget(ContourTarget):
-    """Contours that were made beforehand and come with the input, as its fourth channel.
+    """Contours that were made beforehand and come with the input, as the side input 'contours'.
 
-    ``LoadContours`` puts them there, and the geometric transforms act on all four channels
-    alike. Resizing makes their lines soft or dim; they are taken as they are (our choice): the
-    value is the share of the pixel that is covered by a line.
+    ``LoadContours`` makes them the fourth channel of a sample, so that geometric transforms act on
+    colors and contours alike; the preprocessor splits them off. Resizing makes their lines soft or
+    dim; they are taken as they are (our choice): the value is the share of the pixel that is
+    covered by a line.
     """
 
-    channels = slice(3, 4)
-
-    def compute(self, x: Tensor, ids: Tensor | None) -> Tensor:
+    def from_step(self, step: Step, ids: Tensor | None) -> Tensor:
         """Values in [0, 1], in the order frame, row, column.
 
         Raises:
-            ValueError: if the input has no fourth channel.
+            ValueError: There are no contours.
         """
-        if x.shape[1] != 1:
+        if 'contours' not in step.side:
             raise ValueError(
-                'CachedContourTarget needs contours as the fourth channel of the input, but it has '
-                'three channels: give the data set contour_cache=... and its pipeline '
+                'CachedContourTarget needs contours as the fourth channel of the samples, but they '
+                'have three channels: give the data set contour_cache=... and its pipeline '
                 'LoadContours, or use EdgeContourTarget, which needs no cache'
             )
+        return self(step.side['contours'], ids)
+
+    def compute(self, x: Tensor, ids: Tensor | None) -> Tensor:
+        """Contours (B, 1, T, H, W) to (B, M, out_dims)."""
         return self.take(x, ids)
 
 
@@ -57,9 +61,9 @@ class EdgeContourTarget(ContourTarget):
     only the ridge is kept; a soft threshold maps it to [0, 1] (our choice).
 
     Args:
-        sigma (float): width of the Gaussian in pixels.
-        low (float): height of the luminance step, in [0, 1], up to which there is no contour.
-        high (float): height of the step from which a contour counts fully.
+        sigma: Width of the Gaussian in pixels.
+        low: Height of the luminance step, in [0, 1], up to which there is no contour.
+        high: Height of the step from which a contour counts fully.
     """
 
     def __init__(self, sigma: float = 1.0, low: float = 0.04, high: float = 0.16, **kwargs) -> None:

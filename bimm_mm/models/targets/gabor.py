@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from ..layers import places, take_patches
+from ..layers import patchify, unravel_ids
 from .base import BaseTarget
 
 # windows around tokens pay, in time and memory, up to so many times the pixels of the frames
@@ -28,12 +28,12 @@ class GaborTarget(BaseTarget):
     Can be the target generator of mmpretrain's MaskFeat: without ``ids`` it returns all tokens.
 
     Args:
-        wavelengths (Sequence[float]): in pixels, at least 2.
-        orientations (int): number of orientations, evenly spaced over 180°.
-        cell (int): side of a cell in pixels; divides the patch size.
-        scale (float): one constant for all patches. The default gives values with a standard
+        wavelengths: In pixels, at least 2.
+        orientations: Number of orientations, evenly spaced over 180°.
+        cell: Side of a cell in pixels; divides the patch size.
+        scale: One constant for all patches. The default gives values with a standard
             deviation of about 1 on web videos (our choice; see docs/method.md).
-        power (float): exponent applied to the averaged magnitude before scaling, in (0, 1].
+        power: Exponent applied to the averaged magnitude before scaling, in (0, 1].
     """
 
     name = 'gabor'
@@ -78,7 +78,7 @@ class GaborTarget(BaseTarget):
         else:
             energy = self.by_frames(self.energy, frames.flatten(0, 1)[:, None], tubelet)
             energy = energy.unflatten(0, (len(x), -1)).transpose(1, 2)
-            energy = take_patches(energy, (1, height // self.cell, width // self.cell), ids)
+            energy = patchify(energy, (1, height // self.cell, width // self.cell), ids)
         return (energy if self.power == 1 else energy.pow_(self.power)).mul_(self.scale)
 
     def windows(self, frames: Tensor, ids: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class GaborTarget(BaseTarget):
         beyond = 2 * self.margin
         windows = frames.unfold(2, height + beyond, height).unfold(3, width + beyond, width)
         windows = windows.unflatten(1, (-1, tubelet))
-        sample, frame, row, column = places(ids, len(ids), *windows.shape[3:5])
+        sample, frame, row, column = unravel_ids(ids, *windows.shape[3:5])
         return windows[sample, frame, :, row, column]
 
     def energy(self, image: Tensor) -> Tensor:
@@ -121,13 +121,13 @@ def gabor_bank(wavelength: float, orientations: int, even_size: bool) -> Tensor:
     flat image gives 0.
 
     Args:
-        wavelength (float): in pixels.
-        orientations (int): n; filter k has its wave vector at k * 180° / n from the x axis.
-        even_size (bool): whether the filter has an even side, so that its centre lies between
-            pixels, as the centre of a cell does.
+        wavelength: In pixels.
+        orientations: N; filter k has its wave vector at k * 180° / n from the x axis.
+        even_size: Whether the filter has an even side, so that its center lies between
+            pixels, as the center of a cell does.
 
     Returns:
-        Tensor: (2 * n, side, side) float32.
+        (2 * n, side, side) float32.
     """
     sigma = wavelength / math.pi * math.sqrt(math.log(2) / 2) * 3  # (2^b + 1) / (2^b - 1), b = 1
     side = 2 * math.ceil(2.5 * sigma) + (not even_size)

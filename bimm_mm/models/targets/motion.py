@@ -17,10 +17,10 @@ class MotionTarget(BaseTarget):
     difference is repeated, so that every cube has as many values as it has pixels (our choice).
 
     Args:
-        scale (float): one constant for all patches; normalising each patch would blow up the
+        scale: One constant for all patches; normalizing each patch would blow up the
             noise of static ones. The default gives values with a standard deviation of about 1
             on web videos (our choice; see docs/method.md).
-        power (float): exponent applied to the difference before scaling, in (0, 1]; below 1 it
+        power: Exponent applied to the difference before scaling, in (0, 1]; below 1 it
             compresses strong contrasts.
     """
 

@@ -14,9 +14,9 @@ class PixelTarget(BaseTarget):
     """The pixels of a patch or cube (paper: stage V4).
 
     Args:
-        normalize (str): 'patch', each patch to zero mean and unit variance (MAE);
-            'channel', each colour channel of each patch (VideoMAE); 'none', the input as it is.
-        eps (float): added to the variance of a patch, in units of the normalised input. The
+        normalize: 'patch', each patch to zero mean and unit variance (MAE);
+            'channel', each color channel of each patch (VideoMAE); 'none', the input as it is.
+        eps: Added to the variance of a patch, in units of the normalized input. The
             default, (1/58)², is about the rounding of 8-bit pixels, so that a flat patch is not
             blown up to noise of full size (our choice; MAE's is 1e-6).
     """
@@ -37,19 +37,19 @@ class PixelTarget(BaseTarget):
         patches = self.take(x, ids)
         if self.normalize == 'none':
             return patches
-        _, centred, deviation = self.statistics(patches)
-        return (centred / deviation).flatten(2)
+        _, centered, deviation = self.statistics(patches)
+        return (centered / deviation).flatten(2)
 
     def restore(self, prediction: Tensor, x: Tensor, ids: Tensor) -> Tensor:
-        """Undo the normalisation with the statistics of the true patches, for pictures.
+        """Undo the normalization with the statistics of the true patches, for pictures.
 
         Args:
-            prediction (Tensor): (B, M, out_dims).
-            x (Tensor): the input, (B, 3, T, H, W).
-            ids (Tensor): (B, M) the predicted tokens.
+            prediction: (B, M, out_dims).
+            x: The input, (B, 3, T, H, W).
+            ids: (B, M) the predicted tokens.
 
         Returns:
-            Tensor: (B, M, out_dims) in units of the normalised input.
+            (B, M, out_dims) in units of the normalized input.
         """
         if self.normalize == 'none':
             return prediction
@@ -60,15 +60,15 @@ class PixelTarget(BaseTarget):
         """Mean, values without it, and deviation, of each patch or of each channel of it.
 
         Args:
-            patches (Tensor): (B, M, 3 * n).
+            patches: (B, M, 3 * n).
 
         Returns:
-            tuple: (B, M, 1, 1), (B, M, 1, 3 * n), (B, M, 1, 1); with ``normalize='channel'``
+            (B, M, 1, 1), (B, M, 1, 3 * n), (B, M, 1, 1); with ``normalize='channel'``
             (B, M, 3, 1), (B, M, 3, n), (B, M, 3, 1).
         """
         parts = patches.unflatten(2, (3 if self.normalize == 'channel' else 1, -1))
         mean = parts.mean(dim=-1, keepdim=True)
-        centred = parts - mean
+        centered = parts - mean
         # torch.var would take several times as long on a CPU
-        norm = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)
-        return mean, centred, (norm.square() / (parts.shape[-1] - 1) + self.eps).sqrt()
+        norm = torch.linalg.vector_norm(centered, dim=-1, keepdim=True)
+        return mean, centered, (norm.square() / (parts.shape[-1] - 1) + self.eps).sqrt()

@@ -219,17 +219,35 @@ def warnings_of(caplog):
         MMLogger.get_current_instance().addHandler(caplog.handler)
         runner.train()
         messages = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-        return [m for m in messages if 'explains' in m]
+        return [m for m in messages if 'explains' in m or 'constant' in m]
 
     return run
 
 
-@pytest.mark.parametrize('explained', [0.005, -3.0, float('nan')])
+@pytest.mark.parametrize('explained', [0.005, -3.0])
 def test_a_stage_that_explains_nothing_is_named(tmp_path, warnings_of, explained):
     hook = dict(type='ExplainedVarianceHook', after_iters=3, window=2)
     warnings = warnings_of(make_runner(tmp_path, TwoBranches(explained=explained), [hook], iters=7))
     assert [w.partition(',')[0] for w in warnings] == ['After 3 iterations', 'After 6 iterations']
     assert all('dorsal_motion explains' in w and 'ventral' not in w for w in warnings)
+
+
+def test_batches_with_a_constant_target_are_left_out_of_the_mean(tmp_path, warnings_of):
+    """Two of four batches, the first and the last, have no motion; the others explain 0.5."""
+    nothing = {'explained_dorsal_motion': math.nan}
+    model = TwoBranches(bad={1: nothing, 4: nothing})
+    runner = make_runner(
+        tmp_path, model, [dict(type='ExplainedVarianceHook', after_iters=4, window=4)]
+    )
+    assert warnings_of(runner) == []
+    history = runner.message_hub.get_scalar('train/explained_dorsal_motion')
+    assert history.mean(4) == history.current() == 0.5 and len(history.data[0]) == 2
+
+
+def test_a_target_that_is_always_constant_is_named_as_such(tmp_path, warnings_of):
+    hook = dict(type='ExplainedVarianceHook', after_iters=3, window=2)
+    warnings = warnings_of(make_runner(tmp_path, TwoBranches(explained=math.nan), [hook], iters=3))
+    assert len(warnings) == 1 and 'dorsal_motion was constant in every batch' in warnings[0]
 
 
 def test_no_warning_where_all_stages_explain_something(tmp_path, warnings_of):

@@ -28,14 +28,14 @@ class MaskBySample:
         return tuple((i[:, None] + frames).flatten(1) for i in ids)
 
 
-def pick_first_frames(self, clips: torch.Tensor) -> torch.Tensor:
+def draw_first_frames(self, clips: torch.Tensor) -> torch.Tensor:
     """Instead of a random frame of each clip."""
     pixels = clips[:, 0, 0].flatten(1)
     FIRST_FRAMES['pixels'] = pixels + torch.linspace(0, 1e-3, pixels.shape[1])  # no ties
-    return clips[:, :, 0]
+    return torch.zeros(len(clips), dtype=torch.long, device=clips.device)
 
 
-DualBranchPretrainer.pick_frames = pick_first_frames
+DualBranchPretrainer.draw_frames = draw_first_frames
 
 
 @HOOKS.register_module()

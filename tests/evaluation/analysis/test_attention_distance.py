@@ -74,7 +74,7 @@ def pretrainer(share, weights=None):
 
 def gradients(model):
     torch.manual_seed(1)
-    return stage_gradients(model, torch.randn(2, 3, 4, 16, 16))
+    return stage_gradients(model, dict(inputs=torch.randn(2, 3, 4, 16, 16)))
 
 
 def test_the_gradients_of_the_stages_sum_up_to_that_of_the_whole_loss():

@@ -62,7 +62,7 @@ def test_same_weights_same_output(size, kwargs, out_type):
     ).eval()
     ours.load_state_dict(from_mmaction(theirs.state_dict(), GRID, depth=3))
     if out_type == 'avg_featmap':
-        # mmaction2 normalises the mean of the tokens, BimmViT takes the mean of the normalised
+        # mmaction2 normalizes the mean of the tokens, BimmViT takes the mean of the normalized
         # ones: without that norm, both are the mean
         theirs.fc_norm = ours.norm2 = nn.Identity()
     x = torch.randn(2, 3, 4, size, size)

@@ -10,7 +10,7 @@ from bimm_mm.models import BimmViT, LayerNorm2d, SimpleFeaturePyramid
 
 @pytest.mark.parametrize('size', [(64, 96), (70, 100), (16, 17)])
 def test_levels_cover_the_image_at_their_strides(size):
-    """Also where the image is no multiple of the patch or of the largest stride."""
+    """Also where the image is not a multiple of the patch or of the largest stride."""
     backbone = BimmViT(
         dict(embed_dims=24, depth=2, num_heads=2),
         img_size=64,
@@ -106,9 +106,9 @@ def test_found_from_other_scopes(scope):
 @pytest.mark.parametrize(
     'kwargs, message',
     [
-        (dict(strides=(2,)), r'strides=\(2,\): 2 is no power of two .*patch_size=16, from 4 up'),
-        (dict(strides=(12, 16)), '12 is no power of two'),
-        (dict(strides=(0,)), '0 is no power of two'),
+        (dict(strides=(2,)), r'strides=\(2,\): 2 is not a power of two .*patch_size=16, from 4 up'),
+        (dict(strides=(12, 16)), '12 is not a power of two'),
+        (dict(strides=(0,)), '0 is not a power of two'),
         (dict(in_channels=6), 'in_channels=6 must be a multiple of 4 for stride 4'),
     ],
 )

@@ -8,17 +8,17 @@ from bimm_mm.models.targets.base import IMAGENET_MEAN, IMAGENET_STD
 TARGETS = [GaborTarget, EdgeContourTarget, PixelTarget, MotionTarget]
 
 
-def normalised(rgb, mean=IMAGENET_MEAN, std=IMAGENET_STD):
+def normalized(rgb, mean=IMAGENET_MEAN, std=IMAGENET_STD):
     shape = (3, *(1,) * (rgb.dim() - 2))
     return (rgb * 255 - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
 
 
-def test_luminance_is_that_of_the_image_whatever_normalises_it():
+def test_luminance_is_that_of_the_image_whatever_normalizes_it():
     rgb = torch.rand(2, 3, 4, 8, 8)
     wanted = 0.299 * rgb[:, 0] + 0.587 * rgb[:, 1] + 0.114 * rgb[:, 2]
     for constants in [(IMAGENET_MEAN, IMAGENET_STD), ((127.5,) * 3, (10.0, 60.0, 127.5))]:
         target = BaseTarget((2, 4, 4), *constants)
-        luminance = target.luminance(normalised(rgb, *constants))
+        luminance = target.luminance(normalized(rgb, *constants))
         torch.testing.assert_close(luminance, wanted, rtol=1e-5, atol=1e-5)
 
 

@@ -9,28 +9,28 @@ import pytest
 import torch
 
 from bimm_mm.contours.sam import load_sam, make_generator, segment_contours
-from bimm_mm.models import CachedContourTarget, EdgeContourTarget
+from bimm_mm.models import CachedContourTarget, Step
 
 
-def test_values_of_the_fourth_channel_and_nothing_else():
-    x = torch.rand(2, 4, 4, 16, 16)
-    target = CachedContourTarget(patch_size=(2, 8, 8))
-    wanted = x[:, 3].view(2, 2, 2, 2, 8, 2, 8).permute(0, 1, 3, 5, 2, 4, 6).reshape(2, 8, 128)
-    assert torch.equal(target(x), wanted) and target.out_dims == 128
-    assert torch.equal(target(torch.cat([torch.rand(2, 3, 4, 16, 16), x[:, 3:]], 1)), wanted)
+def step_with(**side):
+    return Step(torch.rand(2, 3, 4, 16, 16), grid=(2, 2, 2), side=side)
+
+
+def test_values_are_those_of_the_contours():
+    contours = torch.rand(2, 1, 4, 16, 16)
+    target, step = CachedContourTarget(patch_size=(2, 8, 8)), step_with(contours=contours)
+    wanted = contours[:, 0].view(2, 2, 2, 2, 8, 2, 8).permute(0, 1, 3, 5, 2, 4, 6)
+    wanted = wanted.reshape(2, 8, 128)
+    assert torch.equal(target.from_step(step, None), wanted) and target.out_dims == 128
     ids = torch.tensor([[1, 7], [0, 3]])
-    assert torch.equal(target(x, ids), wanted.gather(1, ids[..., None].expand(-1, -1, 128)))
-
-
-def test_other_targets_do_not_see_it():
-    x = torch.randn(2, 4, 16, 16)
-    target = EdgeContourTarget(patch_size=(1, 8, 8))
-    assert torch.equal(target(x), target(x[:, :3]))
+    assert torch.equal(
+        target.from_step(step, ids), wanted.gather(1, ids[..., None].expand(-1, -1, 128))
+    )
 
 
 def test_without_contours_the_way_out_is_named():
     with pytest.raises(ValueError, match='fourth channel .*contour_cache=.*EdgeContourTarget'):
-        CachedContourTarget()(torch.rand(1, 3, 16, 16))
+        CachedContourTarget().from_step(step_with(), None)
 
 
 class Segments:

@@ -5,7 +5,7 @@ from bimm_mm.models import EdgeContourTarget
 from bimm_mm.models.targets.base import IMAGENET_MEAN, IMAGENET_STD
 
 
-def normalised(luminance, mean=IMAGENET_MEAN, std=IMAGENET_STD):
+def normalized(luminance, mean=IMAGENET_MEAN, std=IMAGENET_STD):
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (mean, std))
     return ((luminance * 255 - mean) / std)[None]
 
@@ -19,7 +19,7 @@ def square(low=0.3, high=0.7):
 
 def contour_image(luminance, **kwargs):
     target = EdgeContourTarget(patch_size=(1, 8, 8), **kwargs)
-    x = normalised(luminance)
+    x = normalized(luminance)
     return target(x)[0].view(4, 4, 8, 8).permute(0, 2, 1, 3).reshape(32, 32)
 
 
@@ -59,12 +59,12 @@ def test_soft_threshold_in_units_of_the_step(step, value):
     assert result[16].max() == pytest.approx(value, abs=0.02)
 
 
-def test_normalisation_constants_do_not_matter():
+def test_normalization_constants_do_not_matter():
     constants = (127.5, 127.5, 127.5), (20.0, 60.0, 127.5)
     other = EdgeContourTarget(patch_size=(1, 8, 8), mean=constants[0], std=constants[1])(
-        normalised(square(), *constants)
+        normalized(square(), *constants)
     )
-    own = EdgeContourTarget(patch_size=(1, 8, 8))(normalised(square()))
+    own = EdgeContourTarget(patch_size=(1, 8, 8))(normalized(square()))
     torch.testing.assert_close(other, own, rtol=0, atol=1e-3)
 
 

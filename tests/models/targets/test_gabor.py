@@ -10,7 +10,7 @@ WAVELENGTHS = (4, 6, 9, 13)
 
 
 def gray(luminance):
-    """(H, W) in [0, 1] to (1, 3, H, W), normalised."""
+    """(H, W) in [0, 1] to (1, 3, H, W), normalized."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     return ((luminance * 255 - mean) / std)[None]
 

@@ -1,0 +1,48 @@
+"""Contrastive loss between two sets of vectors, over all processes."""
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributed.nn.functional import all_gather
+
+
+def gather_with_gradient(x: Tensor) -> Tensor:
+    """Concatenate the rows (B, ...) of all processes, in the order of their ranks.
+
+    The gradient of a row flows back to the process that it came from, summed over the processes
+    that used it. Every process must call it, with rows of the same shape. Without processes it
+    returns ``x``.
+    """
+    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return x
+    return torch.cat(all_gather(x.contiguous()))
+
+
+def contrastive_loss(
+    queries: Tensor, keys: Tensor, temperature: float | Tensor = 0.1, among_queries: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Find for each query its own key among the keys of all processes (InfoNCE).
+
+    Args:
+        queries: (B, C), normalized here to length 1.
+        keys: (B, C), likewise; row i belongs to query i.
+        temperature: What cosines are divided by.
+        among_queries: Whether the other queries are candidates, too (SimCLR's form).
+
+    Returns:
+        The cross-entropy, averaged over the queries of this process, whose average over processes
+        is that of the whole batch; and the share of queries whose key is found.
+    """
+    queries, keys = F.normalize(queries.float(), dim=1), F.normalize(keys.float(), dim=1)
+    everyone = gather_with_gradient(keys)  # (processes * B, C)
+    rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    own = torch.arange(len(queries), device=queries.device) + rank * len(queries)
+    logits = queries @ everyone.T
+    if among_queries:
+        others = queries @ gather_with_gradient(queries).T
+        itself = F.one_hot(own, others.shape[1]).bool()
+        logits = torch.cat([logits, others.masked_fill(itself, -torch.inf)], dim=1)
+    logits = logits / temperature
+    found = (logits.detach().argmax(dim=1) == own).float().mean()
+    return F.cross_entropy(logits, own), found
