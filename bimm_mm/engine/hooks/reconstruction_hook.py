@@ -60,7 +60,7 @@ class ReconstructionHook(Hook):
     def draw(self, runner: Runner, sharded: bool) -> np.ndarray:
         """The picture, (H, W, 3) RGB uint8. Random numbers of the training are left as they are."""
         # drawing needs matplotlib, a run without this hook does not
-        from ..visualization import draw_reconstruction
+        from ...visualization import draw_reconstruction
 
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         batch = model.data_preprocessor(self._batch)
