@@ -43,8 +43,8 @@ def test_rows_show_input_and_targets_of_both_branches(tool):
     batch = torch.full((1, 4, 4, 16, 16), 128, dtype=torch.uint8)
     batch[:, 3] = 0
     batch[:, 3, 2, 5, 7] = 255  # one pixel of contour, in frame 2
-    x = model.data_preprocessor(dict(inputs=batch))['inputs']
-    rows = tool['rows_of'](model, x, 4)
+    batch = model.data_preprocessor(dict(inputs=batch))
+    rows = tool['rows_of'](model, batch, 4)
     titles = [caption.splitlines()[0] for caption, _ in rows]
     over = 'contours, in red, over the input'
     assert titles == [
