@@ -15,7 +15,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 
 from ..config.check import ConfigError
-from ..models.checkpoints import forget_initialisation
+from ..models.checkpoints import forget_initialization
 from .hooks.checkpoint_hook import checkpoint_to_resume
 
 # Rank, world size and local rank as each launcher names them; torchrun uses torch's own names.
@@ -61,7 +61,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
 def without_initialization(cfg: Config) -> Config:
     """A copy of a config whose model starts from no file."""
     cfg = copy.deepcopy(cfg)
-    forget_initialisation(cfg.get('model'))
+    forget_initialization(cfg.get('model'))
     return cfg
 
 
