@@ -19,10 +19,10 @@ import mmengine.registry
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope, Registry
+from mmengine.registry import Registry
 
 import bimm_mm  # noqa: F401
-from bimm_mm.config.model import without_weights
+from bimm_mm.config.model import build_without_memory
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / 'tests' / 'golden'
@@ -61,11 +61,7 @@ def recipes() -> list[Path]:
 def state_of(path: Path) -> str:
     """Keys and shapes of a recipe's state dict; those that differ in numbers alone on one line."""
     cfg = Config.fromfile(path)
-    with (
-        DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'),
-        without_weights(),
-    ):
-        model = MODELS.build(cfg.model)
+    model = build_without_memory(cfg)
     lines = defaultdict(int)
     for key, value in model.state_dict().items():
         shape = 'x'.join(map(str, value.shape)) or 'scalar'

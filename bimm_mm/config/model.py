@@ -1,4 +1,4 @@
-"""Wrong sizes in a model are found in seconds, without memory for its weights."""
+"""A config's model without memory for its weights: its sizes, and what is wrong with them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,19 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 
+def build_without_memory(cfg: Config) -> nn.Module:
+    """The model of a config on torch's meta device, where tensors have shapes and no values.
+
+    Raises:
+        Exception: Whatever the parts of the model raise when they are built.
+    """
+    with (
+        DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'),
+        _without_weights(),
+    ):
+        return MODELS.build(cfg.model.copy()).to('meta')
+
+
 def model_problems(cfg: Config) -> list[str]:
     """Why the model of a config cannot be built; empty if it can.
 
@@ -15,13 +28,8 @@ def model_problems(cfg: Config) -> list[str]:
     and the like: whatever the model's parts check when they are built. The parts must have been
     found before.
     """
-    model = cfg.model.copy()
     try:
-        with (
-            DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'),
-            without_weights(),
-        ):
-            MODELS.build(model)
+        build_without_memory(cfg)
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         return [f'model: {error}']
     except Exception:  # what needs real weights is found when they are there
@@ -30,8 +38,12 @@ def model_problems(cfg: Config) -> list[str]:
 
 
 @contextmanager
-def without_weights() -> Iterator[None]:
-    """Parameters that modules register are on torch's meta device, where nothing is computed."""
+def _without_weights() -> Iterator[None]:
+    """Register parameters on the meta device.
+
+    ``torch.device('meta')`` would put everything there, also what parts compute from and read
+    while they are built, such as the statistics of a preprocessor.
+    """
     register = nn.Module.register_parameter
 
     def register_on_meta(module: nn.Module, name: str, value: nn.Parameter | None) -> None:

@@ -7,13 +7,10 @@ with nothing masked; of a detector, the backbone is counted.
 import argparse
 import sys
 
-import torch
-from mmengine.registry import MODELS, init_default_scope
-from torch import nn
-
 from bimm_mm.cli.arguments import add_config_options
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import merge_config
+from bimm_mm.config.model import build_without_memory
 from bimm_mm.evaluation.analysis.flops import count_multiply_adds, encoder_of, test_views
 
 
@@ -39,8 +36,7 @@ def main() -> None:
         cfg = merge_config(args.config, args.cfg_options)
     except ConfigError as error:
         sys.exit(str(error))
-    init_default_scope(cfg.get('default_scope') or 'mmengine')
-    model = build_without_memory(cfg.model)
+    model = build_without_memory(cfg)
     views = test_views(cfg)
     shape = tuple(args.shape or views.size)
     try:
@@ -55,15 +51,6 @@ def main() -> None:
     print(f'{"one view":12s} {cost / 1e9:.1f} GFLOPs (multiply-adds)')
     protocol = f'{views.clips} clips x {views.crops} crops'
     print(f'{"test":12s} {cost * total / 1e9:.1f} GFLOPs for {protocol}')
-
-
-def build_without_memory(config: dict) -> nn.Module:
-    """The model on the device 'meta', where weights have shapes and no values."""
-    try:
-        with torch.device('meta'):
-            return MODELS.build(config)
-    except (NotImplementedError, RuntimeError):  # a part reads values while it is built
-        return MODELS.build(config).to('meta')
 
 
 if __name__ == '__main__':
