@@ -20,6 +20,7 @@ from bimm_mm.evaluation.functional.accuracy import Accuracy
 from bimm_mm.evaluation.functional.features import mean_token_features
 from bimm_mm.evaluation.functional.linear_probe import fit_linear_probe
 from bimm_mm.utils.files import write_text
+from bimm_mm.utils.progress import Progress
 from bimm_mm.visualization import draw_reconstruction, save_figure
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'bimm' / 'demo'
@@ -27,39 +28,32 @@ LABELS = ('motion', 'shape', 'texture')
 
 
 class ProgressHook(Hook):
-    """Say every few seconds how far the training is and how long it will take.
+    """Show how far a training is, how long it will take, and what its stages explain.
 
     Args:
-        name (str): of the stage.
-        every (float): seconds between two lines.
+        name: Of the stage.
     """
 
-    def __init__(self, name: str, every: float = 15.0) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.every = every
 
     def before_train(self, runner: Runner) -> None:
-        """Start the clock."""
-        self.start = self.last = time.monotonic()
+        """Start the bar."""
+        self.bar = Progress(self.name, runner.max_iters).__enter__()
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
-        """Print a line when it is time, and at the end."""
-        done, now = runner.iter + 1, time.monotonic()
-        if now - self.last < self.every and done < runner.max_iters:
-            return
-        self.last = now
-        left = (now - self.start) / done * (runner.max_iters - done)
-        scalars = runner.message_hub.log_scalars
+        """Count the iteration."""
         explained = {
             key.removeprefix('train/explained_'): history.mean(50)
-            for key, history in scalars.items()
+            for key, history in runner.message_hub.log_scalars.items()
             if key.startswith('train/explained_')
         }
-        print(
-            f'{self.name}  {done:5d}/{runner.max_iters}  {clock(left)} left  explained: '
-            + '  '.join(f'{key} {value:.0%}' for key, value in explained.items()),
-            flush=True,
-        )
+        texts = (f'{key} {value:.0%}' for key, value in explained.items())
+        self.bar.advance(note='explained: ' + '  '.join(texts))
+
+    def after_train(self, runner: Runner) -> None:
+        """End the bar."""
+        self.bar.__exit__(None, None, None)
 
 
 def main() -> None:

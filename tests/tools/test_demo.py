@@ -20,6 +20,7 @@ def demo(monkeypatch):
     def load_short(name, folder, seed):
         cfg = load(name, folder, seed)
         cfg.train_cfg.max_iters = 3
+        cfg.param_scheduler = None  # whose warm-up is longer
         for split in ('probe_train', 'probe_test'):
             if split in cfg:
                 cfg[split].dataset.length = 384
