@@ -7,7 +7,7 @@ stamp := $(VENV)/.installed
 core := $(VENV)/.core
 run := PATH="$(abspath $(VENV))/bin:$$PATH"
 
-.PHONY: help install demo test test-faults lint clean
+.PHONY: help install demo test test-faults test-transformers lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo 'make demo       pretrain a small BIMM in both stages and show what it learned; compiles nothing'
 	@echo 'make test       lint, then all tests'
 	@echo 'make test-faults kill trainings at random, and feed 1,000 broken files (minutes)'
+	@echo 'make test-transformers import and export against releases 5.0, 5.17 and 5.24 of transformers'
 	@echo 'make lint       ruff check and ruff format --check'
 	@echo 'make clean      remove caches and build files (not $(VENV), not work_dirs)'
 
@@ -40,6 +41,9 @@ test: lint
 
 test-faults: $(stamp)
 	@$(run) BIMM_LONG_TESTS=1 python -m pytest tests/faults -s
+
+test-transformers: $(stamp)
+	@VENV="$(VENV)" bash tools/misc/test_transformers.sh
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ transformers' own converters read. MAE-ST is nowhere else: :class:`SpaceTimeMAE`
 paper, with the names of its repository.
 """
 
+import re
 from functools import partial
 
 import torch
@@ -23,8 +24,35 @@ BLOCK = {
 }
 
 
+# from the names of transformers 5 to those of 4
+OLD_NAMES = (
+    (r'^vit\.layers\.', 'vit.encoder.layer.'),
+    (r'\.attention\.([qkv])_proj\.', r'.attention.attention.\1.'),
+    (r'\.attention\.o_proj\.', '.attention.output.dense.'),
+    (r'\.mlp\.fc1\.', '.intermediate.dense.'),
+    (r'\.mlp\.fc2\.', '.output.dense.'),
+    (r'(\.attention\.attention)\.q\.', r'\1.query.'),
+    (r'(\.attention\.attention)\.k\.', r'\1.key.'),
+    (r'(\.attention\.attention)\.v\.', r'\1.value.'),
+    (r'^((?:videomae|decoder)\..*\.attention\.attention)\.query\.bias$', r'\1.q_bias'),
+    (r'^((?:videomae|decoder)\..*\.attention\.attention)\.value\.bias$', r'\1.v_bias'),
+)
+
+
+def as_in_4(state: State, videomae: bool) -> State:
+    """A state dict of transformers 4 or 5 under the names of 4."""
+    result = {}
+    for key, value in state.items():
+        for pattern, name in OLD_NAMES if videomae else OLD_NAMES[:-2]:
+            key = re.sub(pattern, name, key)
+        if not (videomae and key.endswith('.key.bias')):  # without effect
+            result[key] = value
+    return result
+
+
 def mae(state: State) -> State:
     """facebookresearch/mae: ``model`` of a pretraining checkpoint, from ViTMAEForPreTraining."""
+    state = as_in_4(state, videomae=False)
     names = {
         'vit.embeddings.cls_token': 'cls_token',
         'vit.embeddings.position_embeddings': 'pos_embed',
@@ -42,6 +70,7 @@ def videomae(state: State) -> State:
     """MCG-NJU/VideoMAE and OpenGVLab/VideoMAEv2: a pretraining checkpoint's ``model``, from
     VideoMAEForPreTraining. Positions are computed, and not in it.
     """
+    state = as_in_4(state, videomae=True)
     names = {
         'videomae.embeddings.patch_embeddings.projection': 'encoder.patch_embed.proj',
         'videomae.layernorm': 'encoder.norm',
@@ -55,6 +84,7 @@ def videomae(state: State) -> State:
 
 def videomae_finetuned(state: State) -> State:
     """The same repositories' classifier, from VideoMAEForVideoClassification."""
+    state = as_in_4(state, videomae=True)
     names = {
         'videomae.embeddings.patch_embeddings.projection': 'patch_embed.proj',
         'fc_norm': 'fc_norm',

@@ -86,7 +86,7 @@ def vit_mae(folder: Path, official: bool) -> Source:
     model.vit.embeddings.position_embeddings.data[:, 0] = 0
 
     def features(x: Tensor) -> Tensor:
-        model.config.mask_ratio = 0
+        model.config.mask_ratio = 0.0
         noise = torch.arange(16.0).expand(len(x), -1)
         return model.vit(x, noise=noise).last_hidden_state
 

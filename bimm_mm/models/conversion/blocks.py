@@ -54,10 +54,16 @@ def _join_qkv(parts: dict[str, Tensor], prefix: str, kind: str) -> dict[str, Ten
     if bias is None:
         zeros = weight.new_zeros(len(weight) // 3)
         names = [(f'{prefix}{part}_bias', f'{prefix}{part}.bias') for part in 'qkv']
-        bias = torch.cat(
-            [next((parts.pop(name) for name in pair if name in parts), zeros) for pair in names]
-        )
+        bias = torch.cat([_one_of(parts, pair, zeros, kind) for pair in names])
     return {f'{prefix}qkv.weight': weight, f'{prefix}qkv.bias': bias}
+
+
+def _one_of(parts: dict[str, Tensor], names: tuple[str, str], default: Tensor, kind: str) -> Tensor:
+    """Take what has either name, or both and the same values; else ``default``."""
+    found = [parts.pop(name) for name in names if name in parts] or [default]
+    if not all(torch.equal(found[0], other) for other in found):
+        raise ValueError(f'--kind {kind}: {" and ".join(names)} are the same bias, and differ')
+    return found[0]
 
 
 def reorder(rows: Tensor, channels: int) -> Tensor:

@@ -197,7 +197,7 @@ def to_huggingface(encoder: Encoder) -> Exported:
             tensors[f'{EXTRA}{key}'] = value
         elif key.startswith('blocks.'):
             _, index, name = key.split('.', 2)
-            tensors |= _block_tensors(name, value, f'{prefix}encoder.layer.{index}.', index)
+            tensors |= _block_tensors(name, value, f'{prefix}encoder.layer.{index}.')
     if 'cls_token' in state:
         differences.append('VideoMAE has no class token')
     positions = state['pos_embed']
@@ -234,20 +234,22 @@ def to_huggingface(encoder: Encoder) -> Exported:
     return Exported(tensors, config, preprocessor, differences=differences)
 
 
-def _block_tensors(name: str, value: Tensor, prefix: str, index: str) -> dict[str, Tensor]:
+def _block_tensors(name: str, value: Tensor, prefix: str) -> dict[str, Tensor]:
     """One tensor of a block under VideoMAE's names."""
     for ours, theirs in BLOCK_PARTS.items():
         if name.startswith(ours):
             return {prefix + theirs + name.removeprefix(ours): value}
     query, key, content = (part.clone() for part in value.chunk(3))
     attention = f'{prefix}attention.attention.'
-    if name == 'attn.qkv.weight':
-        parts = dict(query=query, key=key, value=content)
-        return {f'{attention}{part}.weight': tensor for part, tensor in parts.items()}
-    tensors = {f'{attention}q_bias': query, f'{attention}v_bias': content}
-    if key.any():  # without effect: it adds the same to all scores of a query
-        tensors[f'{EXTRA}blocks.{index}.attn.k_bias'] = key
-    return tensors
+    parts = dict(query=query, key=key, value=content)
+    leaf = name.rpartition('.')[2]
+    tensors = {f'{attention}{part}.{leaf}': tensor for part, tensor in parts.items()}
+    if leaf == 'weight':
+        return tensors
+    # transformers 4 and 5.0 read q_bias and v_bias, 5.17 the other three, 5.24 either; each says
+    # that it did not expect the rest. A bias of the keys adds the same to all scores of a query:
+    # it has no effect.
+    return tensors | {f'{attention}q_bias': query.clone(), f'{attention}v_bias': content.clone()}
 
 
 def complete_videomae(model: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:

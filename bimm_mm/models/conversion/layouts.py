@@ -69,19 +69,21 @@ MMACTION: Rules = (
     *_OPENMMLAB_BLOCKS,
     (r'(?:backbone\.)?(patch_embed\.|pos_embed|norm\.|fc_norm\.)', r'\1'),
 )
-# transformers: vit_mae and videomae
+# transformers 4 and 5: vit_mae and videomae. 5 has other names for the blocks of vit_mae, others
+# again in what save_pretrained writes of its decoder.
 HUGGINGFACE: Rules = tuple(
     (rf'{theirs}{part}', rf'{ours}{renamed}')
     for theirs, ours in (
-        (r'(?:vit\.|videomae\.)?encoder\.layer\.(\d+)\.', r'blocks.\1.'),
-        (r'decoder\.decoder_layers\.(\d+)\.', r'decoder.blocks.\1.'),
+        (r'(?:vit\.|videomae\.)?(?:encoder\.layer|layers)\.(\d+)\.', r'blocks.\1.'),
+        (r'decoder\.decoder_(?:layers|encoder\.layer)\.(\d+)\.', r'decoder.blocks.\1.'),
     )
     for part, renamed in (
         (r'layernorm_before\.', 'norm1.'),
         (r'layernorm_after\.', 'norm2.'),
         (r'attention\.attention\.([qkv])(?:uery|ey|alue)\.', r'attn.\2.'),
         (r'attention\.attention\.([qv]_bias)$', r'attn.\2'),
-        (r'attention\.output\.dense\.', 'attn.proj.'),
+        (r'attention\.([qkv])_proj\.', r'attn.\1.'),
+        (r'attention\.(?:output\.dense|o_proj)\.', 'attn.proj.'),
         (r'intermediate\.dense\.', 'mlp.fc1.'),
         (r'output\.dense\.', 'mlp.fc2.'),
         (r'', ''),  # anything else in a block
