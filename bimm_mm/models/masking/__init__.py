@@ -1,13 +1,22 @@
 from .base import BaseMasking, Masks, draw_masks
+from .block import BlockMasking, CubeMasking
+from .cell import RunningCellMasking
+from .guided import GuidedMasking
+from .multi_block import MultiBlockMasking
 from .random import RandomMasking, RandomSubset
 from .tube import FrameMasking, TubeMasking
 
 __all__ = [
     'BaseMasking',
+    'BlockMasking',
+    'CubeMasking',
     'FrameMasking',
+    'GuidedMasking',
     'Masks',
+    'MultiBlockMasking',
     'RandomMasking',
     'RandomSubset',
+    'RunningCellMasking',
     'TubeMasking',
     'draw_masks',
 ]
