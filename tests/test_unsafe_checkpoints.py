@@ -105,7 +105,7 @@ def test_no_tool_is_forgotten():
 
 
 @pytest.mark.parametrize('key', ['init_cfg', 'init_from'])
-def test_initialisation_from_a_config(evil, key):
+def test_initialization_from_a_config(evil, key):
     arch = dict(embed_dims=16, depth=1, num_heads=2)
     backbone = dict(type='BimmViT', arch=arch, img_size=16, patch_size=8, stage_ends=(1,))
     branch = dict(

@@ -91,10 +91,10 @@ class ShapesClassifier(BaseModel):
     """An encoder and a linear layer on the mean token of a clip.
 
     Args:
-        backbone (dict): :class:`BimmViT` with ``out_type='avg_featmap'``.
-        data_preprocessor (dict): normalises the clips.
-        label (str): field of the data samples, as 'shape'.
-        num_classes (int): its number of classes.
+        backbone: :class:`BimmViT` with ``out_type='avg_featmap'``.
+        data_preprocessor: Normalizes the clips.
+        label: Field of the data samples, as 'shape'.
+        num_classes: Its number of classes.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ def find_images(path: str) -> list[Path]:
     """The file itself, or the images below a folder, sorted.
 
     Raises:
-        FileNotFoundError: there is no such file or folder, or no image in it.
+        FileNotFoundError: There is no such file or folder, or no image in it.
     """
     if Path(path).is_file():
         return [Path(path)]
@@ -56,9 +56,9 @@ def build(cfg: Config, checkpoint: str, score: float, device: str | None) -> Cal
     """A function from the path of an image to a picture (H, W, 3), RGB, and what was found.
 
     Raises:
-        ConfigError: the config is of neither library.
-        FileNotFoundError: there is no checkpoint.
-        ValueError: it is none, or does not fit the model.
+        ConfigError: The config is of neither library.
+        FileNotFoundError: There is no checkpoint.
+        ValueError: It is none, or does not fit the model.
     """
     scope = cfg.get('default_scope')
     if scope not in ('mmdet', 'mmseg'):

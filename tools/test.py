@@ -42,7 +42,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """The config with all that the command line says merged into it, checked.
 
     Raises:
-        ConfigError: for whatever would fail later; the message lists every reason.
+        ConfigError: For whatever would fail later; the message lists every reason.
     """
     cfg = read_config(args.config, args.cfg_options, args.launcher, args.work_dir)
     needed = NEEDED + (NEEDED_FOR_TTA if args.tta else ())

@@ -58,7 +58,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """The config with all that the command line says merged into it, checked.
 
     Raises:
-        ConfigError: for whatever would fail later; the message lists every reason.
+        ConfigError: For whatever would fail later; the message lists every reason.
     """
     cfg = read_config(args.config, args.cfg_options, args.launcher, args.work_dir)
     if args.resume:
@@ -80,11 +80,11 @@ def set_amp(cfg: Config, dtype: str | None) -> None:
     """Turn the optimizer wrapper into one with mixed precision.
 
     Args:
-        cfg: changed in place.
+        cfg: Changed in place.
         dtype: 'bfloat16', 'float16', or None for bfloat16 where the device computes in it.
 
     Raises:
-        ConfigError: there is no accelerator, or the strategy has a setting of its own for it.
+        ConfigError: There is no accelerator, or the strategy has a setting of its own for it.
     """
     strategy = (cfg.get('strategy') or {}).get('type', '')
     if strategy == 'DeepSpeedStrategy':

@@ -9,7 +9,7 @@ class CheckedADE20KDataset(ADE20KDataset):
     """mmseg's ADE20KDataset; arguments are those of mmseg's.
 
     Raises:
-        ValueError: there is no image in the folder.
+        ValueError: There is no image in the folder.
     """
 
     def load_data_list(self) -> list[dict]:

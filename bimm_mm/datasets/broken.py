@@ -16,8 +16,8 @@ class BrokenSampleError(RuntimeError):
     """A sample cannot be made, or several in a row; the message names the files and the reasons.
 
     Attributes:
-        path (str): the file.
-        reason (str): what is wrong with it.
+        path: The file.
+        reason: What is wrong with it.
     """
 
     path = reason = ''
@@ -40,10 +40,10 @@ class ReplaceBroken:
         """Sample ``idx``, or the one that replaces it.
 
         Raises:
-            BrokenSampleError: ten samples in a row are broken, or all there are; in evaluation,
+            BrokenSampleError: Ten samples in a row are broken, or all there are; in evaluation,
                 this one is.
-            ImportError: a package that the pipeline uses is missing.
-            TypeError: what the pipeline makes has no ``data_samples``.
+            ImportError: A package that the pipeline uses is missing.
+            TypeError: What the pipeline makes has no ``data_samples``.
         """
         if not self._fully_initialized:
             self.full_init()

@@ -14,14 +14,14 @@ class ImageFolderDataset(ReplaceBroken, CustomDataset):
     A broken image is replaced, see :class:`bimm_mm.datasets.broken.ReplaceBroken`.
 
     Args:
-        contour_cache (str, optional): folder of contours for ``LoadContours``, made by
+        contour_cache: Folder of contours for ``LoadContours``, made by
             ``tools/dataset_converters/extract_contours.py`` of the folder ``data_root`` joined
             with ``data_prefix``.
-        **kwargs: arguments of mmpretrain's CustomDataset.
+        **kwargs: Arguments of mmpretrain's CustomDataset.
 
     Raises:
-        FileNotFoundError, ContourCacheError: if the cache is not there, or lacks images.
-        BrokenSampleError: on access, if ten images in a row are broken; in evaluation, if one is.
+        FileNotFoundError, ContourCacheError: If the cache is not there, or lacks images.
+        BrokenSampleError: On access, if ten images in a row are broken; in evaluation, if one is.
     """
 
     def __init__(self, contour_cache: str | None = None, **kwargs) -> None:

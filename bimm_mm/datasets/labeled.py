@@ -1,4 +1,4 @@
-"""Labelled videos for finetuning, on top of mmaction2 (which this module needs to be imported)."""
+"""Labeled videos for finetuning, on top of mmaction2 (which this module needs to be imported)."""
 
 import os
 from collections.abc import Sequence
@@ -37,18 +37,18 @@ class LabeledVideoDataset(_Checked, VideoDataset):
     """mmaction2's VideoDataset, which says what is wrong with a list, and replaces broken videos.
 
     Args:
-        ann_file (str): a line ``path label`` per video, or ``path label label ...`` with
+        ann_file: A line ``path label`` per video, or ``path label label ...`` with
             ``multi_class=True``; labels are 0 to ``num_classes`` - 1.
-        pipeline (Sequence): transforms.
-        num_classes (int): number of classes.
-        **kwargs: as mmaction2's VideoDataset: ``data_root``, ``data_prefix``, ``multi_class``,
+        pipeline: Transforms.
+        num_classes: Number of classes.
+        **kwargs: As mmaction2's VideoDataset: ``data_root``, ``data_prefix``, ``multi_class``,
             ``delimiter`` (for paths with spaces) and ``test_mode``; and ``decode_timeout``, see
             :class:`bimm_mm.datasets.decoding.ReplaceBrokenVideos`.
 
     Raises:
-        FileNotFoundError: there is no ``ann_file``.
-        ValueError: it is empty, or a label is outside the classes; the message names line and file.
-        BrokenSampleError: on access, if ten videos in a row are broken; in evaluation, if one is.
+        FileNotFoundError: There is no ``ann_file``.
+        ValueError: It is empty, or a label is outside the classes; the message names line and file.
+        BrokenSampleError: On access, if ten videos in a row are broken; in evaluation, if one is.
     """
 
     def __init__(self, ann_file: str, pipeline: Sequence, num_classes: int, **kwargs) -> None:
@@ -65,11 +65,11 @@ class RepeatedVideoDataset(_Checked, RepeatAugDataset):
     differently, as in VideoMAE.
 
     Args:
-        ann_file (str): as :class:`LabeledVideoDataset`, which also says what is raised.
-        pipeline (Sequence): transforms.
-        num_classes (int): number of classes.
-        num_repeats (int): clips of a video.
-        **kwargs: as mmaction2's VideoDataset; and ``decode_timeout``.
+        ann_file: As :class:`LabeledVideoDataset`, which also says what is raised.
+        pipeline: Transforms.
+        num_classes: Number of classes.
+        num_repeats: Clips of a video.
+        **kwargs: As mmaction2's VideoDataset; and ``decode_timeout``.
     """
 
     def __init__(
@@ -92,13 +92,13 @@ class VideoRegressionDataset(ReplaceBrokenVideos, VideoDataset):
     The label is a float32 tensor (numbers,). Source: our choice.
 
     Args:
-        ann_file (str): the list.
-        pipeline (Sequence): transforms.
-        **kwargs: as mmaction2's VideoDataset; and ``decode_timeout``.
+        ann_file: The list.
+        pipeline: Transforms.
+        **kwargs: As mmaction2's VideoDataset; and ``decode_timeout``.
 
     Raises:
-        ValueError: a line has no number, or something that is none; the message names it.
-        BrokenSampleError: as :class:`LabeledVideoDataset`.
+        ValueError: A line has no number, or something that is none; the message names it.
+        BrokenSampleError: As :class:`LabeledVideoDataset`.
     """
 
     def load_data_list(self) -> list[dict]:

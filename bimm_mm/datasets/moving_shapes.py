@@ -21,7 +21,7 @@ TEXTURE_PERIOD = 8.0
 MAX_SPEED = TEXTURE_PERIOD / 2  # beyond it the direction of a moving texture is ambiguous
 BACKGROUND_WAVELENGTH = (24.0, 48.0)
 
-# Luminances (0..255). Both colours of a texture are much brighter than the background, and close
+# Luminances (0..255). Both colors of a texture are much brighter than the background, and close
 # to each other: outlines are strong edges (a step of 0.39 of the range or more), texture edges are
 # weak ones (0.28 or less), so that contours and texture are different things to predict.
 BRIGHT, DARK, BACKGROUND = (215.0, 235.0), (165.0, 180.0), (25.0, 45.0)
@@ -77,8 +77,8 @@ def _checker(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where((x > 0) == (y > 0), 1, -1) * np.minimum(np.abs(x), np.abs(y))
 
 
-# Signed distances to the edges between a texture's two colours, for a period of one. Each
-# covers half of the plane with either colour (so that no texture is told from its mean).
+# Signed distances to the edges between a texture's two colors, for a period of one. Each
+# covers half of the plane with either color (so that no texture is told from its mean).
 TEXTURES: dict[str, Field] = {
     'horizontal stripes': lambda x, y: _stripes(y),
     'vertical stripes': lambda x, y: _stripes(x),
@@ -94,7 +94,7 @@ class MovingShapesDataset(Dataset):
     Each sample has three labels: ``motion`` (direction and speed), ``shape`` and ``texture``.
     The labels follow a full factorial: each run of ``num_motions * 6 * 4`` samples (192 by
     default) holds every combination once, in an order drawn from ``seed``. Everything else
-    (start, size, colours, texture phase, background) is drawn independently of the
+    (start, size, colors, texture phase, background) is drawn independently of the
     labels, and the start is uniform, so a single frame says nothing about the motion. Paths
     wrap around at the borders. The texture is fixed to its shape and moves with it.
 
@@ -105,18 +105,18 @@ class MovingShapesDataset(Dataset):
     Source: our choice; the paper has no generated data.
 
     Args:
-        length (int): Number of samples. A multiple of the number of label combinations makes
+        length: Number of samples. A multiple of the number of label combinations makes
             the labels perfectly balanced.
-        seed (int): Seed of labels and content, 0 or more. Give each split its own.
-        size (int): Height and width of a frame in pixels, at least 16. All lengths scale with
+        seed: Seed of labels and content, 0 or more. Give each split its own.
+        size: Height and width of a frame in pixels, at least 16. All lengths scale with
             it.
-        num_frames (int, optional): Frames T in a clip. None gives images: the first frame of
+        num_frames: Frames T in a clip. None gives images: the first frame of
             the clip of the same index.
-        directions (int): 4 or 8 directions of motion, evenly spread, starting with right.
-        speeds (Sequence[float]): Different speeds in units of 1/32 of a side per frame (pixels
+        directions: 4 or 8 directions of motion, evenly spread, starting with right.
+        speeds: Different speeds in units of 1/32 of a side per frame (pixels
             per frame at ``size=32``), each above 0 and at most 4: beyond half a period of the
             texture per frame, its direction would be ambiguous.
-        cache (bool): Keep each sample in memory once made (3 * T * size ** 2 bytes per sample).
+        cache: Keep each sample in memory once made (3 * T * size ** 2 bytes per sample).
             The cache is shared with forked DataLoader workers; spawned workers start their own.
 
     Raises:
@@ -237,13 +237,13 @@ class MovingShapesDataset(Dataset):
         def uniform(low: float, high: float) -> float:
             return low + (high - low) * next(draws)
 
-        def colour(luminance: float) -> np.ndarray:
+        def color(luminance: float) -> np.ndarray:
             chroma = np.array([uniform(-CHROMA, CHROMA) for _ in range(3)], dtype=np.float32)
             return luminance + chroma - chroma @ LUMA_WEIGHTS
 
-        # Background: a plane wave between two colours, (3, 1, H, W).
+        # Background: a plane wave between two colors, (3, 1, H, W).
         middle, contrast = uniform(*BACKGROUND), uniform(*BACKGROUND_CONTRAST)
-        ends = colour(middle - contrast), colour(middle + contrast)
+        ends = color(middle - contrast), color(middle + contrast)
         wave = 2 * np.pi / (uniform(*BACKGROUND_WAVELENGTH) * unit)
         angle, phase = uniform(0, 2 * np.pi), uniform(0, 2 * np.pi)
         wave_x = self._grid * np.float32(wave * np.cos(angle))
@@ -251,11 +251,11 @@ class MovingShapesDataset(Dataset):
         weight = 0.5 + 0.5 * np.sin(wave_x + wave_y[:, None])
         background = _mix(*ends, weight[None])
 
-        # Position of each pixel relative to the centre of the shape, wrapped: x is (T, 1, W)
+        # Position of each pixel relative to the center of the shape, wrapped: x is (T, 1, W)
         # and y (T, H, 1), in pixels.
         start = np.array([uniform(0, self.size), uniform(0, self.size)])
-        centres = start + self._velocities[motion] * np.arange(self.num_frames or 1)[:, None]
-        offsets = self._grid - centres.T[..., None]
+        centers = start + self._velocities[motion] * np.arange(self.num_frames or 1)[:, None]
+        offsets = self._grid - centers.T[..., None]
         offsets -= self.size * np.rint(offsets / self.size)
         x, y = offsets.astype(np.float32)
         x, y = x[:, None, :], y[:, :, None]
@@ -268,15 +268,15 @@ class MovingShapesDataset(Dataset):
         phase_x, phase_y = uniform(0, 1), uniform(0, 1)
         distance = list(TEXTURES.values())[texture](x / period + phase_x, y / period + phase_y)
         weight = np.clip(0.5 + distance * period, 0, 1)
-        colours = [colour(uniform(*DARK)), colour(uniform(*BRIGHT))]
+        colors = [color(uniform(*DARK)), color(uniform(*BRIGHT))]
         if next(draws) < 0.5:
-            colours.reverse()
-        clip = background + covered * (_mix(*colours, weight) - background)
+            colors.reverse()
+        clip = background + covered * (_mix(*colors, weight) - background)
         return np.rint(clip).clip(0, 255).astype(np.uint8).reshape(self._sample_shape)
 
 
 def _mix(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Blend two colours, (3,), by a weight in [0, 1], (T, H, W), to (3, T, H, W)."""
+    """Blend two colors, (3,), by a weight in [0, 1], (T, H, W), to (3, T, H, W)."""
     first, second = first[:, None, None, None], second[:, None, None, None]
     return first + (second - first) * weight
 

@@ -16,15 +16,15 @@ def repeat_clips(pipeline: Compose, info: dict, num_repeats: int) -> dict:
     are read is our choice.
 
     Args:
-        pipeline (Compose): starts with DecordInit; DecordDecode follows, and FormatShape.
-        info (dict): the video, as the data set has it.
-        num_repeats (int): clips, R.
+        pipeline: Starts with DecordInit; DecordDecode follows, and FormatShape.
+        info: The video, as the data set has it.
+        num_repeats: Clips, R.
 
     Returns:
-        dict: ``inputs`` (R, C, T, H, W), and the other entries of the first clip.
+        ``inputs`` (R, C, T, H, W), and the other entries of the first clip.
 
     Raises:
-        ValueError: the pipeline does not start with DecordInit (or AvInit), or lacks DecordDecode.
+        ValueError: The pipeline does not start with DecordInit (or AvInit), or lacks DecordDecode.
     """
     transforms = pipeline.transforms
     names = [type(transform).__name__ for transform in transforms]

@@ -74,13 +74,13 @@ def init_cpu_launcher(cfg: Config) -> None:
     need an accelerator (torch's FSDP says so itself).
 
     Args:
-        cfg: the config of a Runner or FlexibleRunner with ``launcher`` set, changed in place: the
+        cfg: The config of a Runner or FlexibleRunner with ``launcher`` set, changed in place: the
             ``model_wrapper_cfg`` (with a DDPStrategy, its ``model_wrapper``) gets
             ``device_ids=None``.
 
     Raises:
         ValueError: ``cfg.launcher`` is none of 'none', 'pytorch', 'slurm', 'mpi'.
-        KeyError: a variable that the launcher should have set is missing from the environment.
+        KeyError: A variable that the launcher should have set is missing from the environment.
     """
     launcher = cfg.get('launcher', 'none')
     if launcher == 'none' or get_device() != 'cpu' or is_distributed():

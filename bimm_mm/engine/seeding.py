@@ -39,15 +39,15 @@ class NumberedBatches:
     Batches that are skipped are not decoded, only their indices are drawn.
 
     Args:
-        batches (Sized): a batch sampler, of lists of indices.
-        seed (int): of the run, 0 or more, the same in all processes.
-        rank (int): of this process; each draws other augmentations.
+        batches: A batch sampler, of lists of indices.
+        seed: Of the run, 0 or more, the same in all processes.
+        rank: Of this process; each draws other augmentations.
 
     Attributes:
-        epoch (int): the pass over the data; set before each.
-        start (tuple[int, int]): (epoch, batches of it to leave out).
-        iteration (int): of the run, for which the next batch is.
-        sampler: that of ``batches``, whose ``set_epoch`` mmengine calls.
+        epoch: The pass over the data; set before each.
+        start: (epoch, batches of it to leave out).
+        iteration: Of the run, for which the next batch is.
+        sampler: That of ``batches``, whose ``set_epoch`` mmengine calls.
     """
 
     def __init__(self, batches: Sized, seed: int, rank: int) -> None:
@@ -96,7 +96,7 @@ class SeededDataset(Dataset):
     All other attributes are those of the dataset.
 
     Args:
-        dataset (Dataset): its ``__getitem__`` takes an index.
+        dataset: Its ``__getitem__`` takes an index.
     """
 
     __getitems__ = None  # torch would pass a whole batch to the dataset's, past the seeds
@@ -125,7 +125,7 @@ def number_batches(loader: DataLoader, seed: int, rank: int) -> DataLoader:
     """The same loader, with seeded samples and numbered batches as its ``batch_sampler``.
 
     Raises:
-        TypeError: it draws no batches of indices, as that of an iterable dataset.
+        TypeError: It draws no batches of indices, as that of an iterable dataset.
     """
     if loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
         raise TypeError(

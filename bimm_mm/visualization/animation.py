@@ -30,13 +30,13 @@ def animate_reconstruction(
     predicted. Images stand still beside clips.
 
     Args:
-        model (nn.Module): a pretrainer, not wrapped.
-        results (dict[str, Reconstruction]): what ``model(inputs, mode='predict')`` returned.
-        sample (int): which one of the batch.
-        title (str, optional): written above all.
+        model: A pretrainer, not wrapped.
+        results: What ``model(inputs, mode='predict')`` returned.
+        sample: Which one of the batch.
+        title: Written above all.
 
     Returns:
-        np.ndarray: (T, H, W, 3) RGB, uint8; T = 1 for an image.
+        (T, H, W, 3) RGB, uint8; T = 1 for an image.
     """
     mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
     pictures = {

@@ -1,4 +1,4 @@
-"""What the pictures are drawn on, in pixels, and the scales by which colours are read."""
+"""What the pictures are drawn on, in pixels, and the scales by which colors are read."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def outline(tokens: np.ndarray) -> list[tuple[tuple[int, int], tuple[int, int]]]
 
 
 def draw_scale(canvas: Canvas, stage: StagePicture, x: int, y: int, height: int) -> None:
-    """How the colours of a stage are read; nothing where they are those of the world."""
+    """How the colors of a stage are read; nothing where they are those of the world."""
     view = stage.view
     if isinstance(view, GaborView):
         _draw_orientations(canvas, x, y)
@@ -68,7 +68,7 @@ def draw_scale(canvas: Canvas, stage: StagePicture, x: int, y: int, height: int)
 
 
 def _draw_orientations(canvas: Canvas, x: int, y: int, side: int = 90) -> None:
-    """A fan of lines in the colours of their orientation."""
+    """A fan of lines in the colors of their orientation."""
     axes = canvas.axes(x, y, side, side)
     axes.set(xlim=(-1, 1), ylim=(1, -1), facecolor='black', xticks=[], yticks=[])
     count = 8

@@ -22,7 +22,7 @@ PANELS = (
     ('gradient norm', 'grad_norm', 'norm', True),
     ('time per step', 'time', 'seconds', True),
 )
-WAYS = ('-', '--', ':', '-.')  # of the runs; colours are those of the scalars
+WAYS = ('-', '--', ':', '-.')  # of the runs; colors are those of the scalars
 Run = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -30,12 +30,12 @@ def read_run(path: str | Path) -> Run:
     """The scalars of a run: for each name its steps and values.
 
     Args:
-        path (str | Path): a ``scalars.json``, or a work dir. Of a work dir, all starts of the run
+        path: A ``scalars.json``, or a work dir. Of a work dir, all starts of the run
             are joined; where a resumed one repeats steps, the later figures count.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: a line of it is no JSON, or it has no scalars of training.
+        FileNotFoundError: There is none.
+        ValueError: A line of it is no JSON, or it has no scalars of training.
     """
     path = Path(path)
     files = [path] if path.is_file() else sorted(path.glob(f'*/{SCALARS}'))
@@ -74,7 +74,7 @@ def draw_curves(runs: Mapping[str, Run]) -> Figure:
     """A panel for each kind of scalar that any run has; a style of line for each run.
 
     Args:
-        runs (Mapping[str, Run]): of :func:`read_run`, by the name that the legend shows.
+        runs: Of :func:`read_run`, by the name that the legend shows.
     """
     panels, drawn = [], set()
     for title, prefix, unit, logarithmic in PANELS:

@@ -11,21 +11,21 @@ from torch import Tensor
 def read_clip(
     path: str | Path, num_frames: int, interval: int, size: tuple[int, int], start: int | None
 ) -> Tensor:
-    """Some frames of a video, the short side resized and the centre cropped.
+    """Some frames of a video, the short side resized and the center cropped.
 
     Args:
-        path (str | Path): the video.
-        num_frames (int): T.
-        interval (int): from one frame to the next, at least 1.
-        size (tuple[int, int]): H and W.
-        start (int, optional): the first frame. By default the clip is in the middle.
+        path: The video.
+        num_frames: T.
+        interval: From one frame to the next, at least 1.
+        size: H and W.
+        start: The first frame. By default the clip is in the middle.
 
     Returns:
-        Tensor: (3, T, H, W) RGB, uint8. Where the video ends early, the last frame is repeated.
+        (3, T, H, W) RGB, uint8. Where the video ends early, the last frame is repeated.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be decoded, or ends before ``start``.
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be decoded, or ends before ``start``.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'no such file: {path}')
@@ -49,11 +49,11 @@ def read_clip(
 
 
 def read_image(path: str | Path, size: tuple[int, int]) -> Tensor:
-    """An image, the short side resized and the centre cropped: (3, H, W) RGB, uint8.
+    """An image, the short side resized and the center cropped: (3, H, W) RGB, uint8.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be decoded.
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be decoded.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'no such file: {path}')

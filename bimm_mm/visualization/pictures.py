@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..models import Branch, Reconstruction
 from ..models.layers import ids_to_mask, scatter_tokens
-from .views import HIDDEN, TargetView, denormalise, view_of
+from .views import HIDDEN, TargetView, denormalize, view_of
 
 
 @dataclass
@@ -17,11 +17,11 @@ class StagePicture:
     """Images of one stage; T, H and W count the values that are there, not always all pixels.
 
     Attributes:
-        view (TargetView): how the target is shown.
-        limit (float): value of the brightest colour, the same for target and prediction.
-        target (np.ndarray): (B, T, H, W, 3) RGB in [0, 1], of all patches.
-        prediction (np.ndarray): likewise, of predicted patches; others hold the target, or grey.
-        predicted (np.ndarray): (B, T', H', W') bool, the tokens which were predicted.
+        view: How the target is shown.
+        limit: Value of the brightest color, the same for target and prediction.
+        target: (B, T, H, W, 3) RGB in [0, 1], of all patches.
+        prediction: Likewise, of predicted patches; others hold the target, or gray.
+        predicted: (B, T', H', W') bool, the tokens which were predicted.
     """
 
     view: TargetView
@@ -36,10 +36,10 @@ class BranchPicture:
     """Images of one branch.
 
     Attributes:
-        original (np.ndarray): (B, T, H, W, 3) RGB in [0, 1]; an image has T = 1.
-        masked (np.ndarray): likewise, masked patches grey.
-        visible (np.ndarray): (B, T', H', W') bool, the tokens which the encoder saw.
-        stages (dict[str, StagePicture]): by the name of the target.
+        original: (B, T, H, W, 3) RGB in [0, 1]; an image has T = 1.
+        masked: Likewise, masked patches gray.
+        visible: (B, T', H', W') bool, the tokens which the encoder saw.
+        stages: By the name of the target.
     """
 
     original: np.ndarray
@@ -60,11 +60,11 @@ def picture_branch(
     """Turn what a branch made of a batch into images, all frames of the chosen samples.
 
     Args:
-        branch (Branch): the branch.
-        result (Reconstruction): what it returned.
-        mean, std (Tensor): (3,) of the data preprocessor, on the scale 0 to 255.
-        samples (Sequence[int]): which samples of the batch.
-        composite (bool): whether patches that were not predicted show the target, or grey.
+        branch: The branch.
+        result: What it returned.
+        mean, std: (3,) of the data preprocessor, on the scale 0 to 255.
+        samples: Which samples of the batch.
+        composite: Whether patches that were not predicted show the target, or gray.
     """
     picked = torch.tensor(samples, device=result.x.device)
     result = result.select(picked)
@@ -74,7 +74,7 @@ def picture_branch(
     grid = tuple(s // p for s, p in zip(x.shape[2:], branch.backbone.patch_size, strict=True))
     visible = ids_to_mask(result.ids_keep, grid).cpu()
     colors = x.cpu()
-    original = denormalise(colors, mean, std).clamp(0, 1)
+    original = denormalize(colors, mean, std).clamp(0, 1)
     shown = visible
     for axis, patch in enumerate(branch.backbone.patch_size, start=1):
         shown = shown.repeat_interleave(patch, dim=axis)

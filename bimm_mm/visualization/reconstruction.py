@@ -36,26 +36,26 @@ def draw_reconstruction(
     """Draw originals, masks, targets and predictions, branches side by side.
 
     A column is a frame of a sample. The rows are the original, what the encoder saw, and for
-    every stage the target and the prediction, both in the same colours.
+    every stage the target and the prediction, both in the same colors.
 
     Args:
-        model (nn.Module): a pretrainer, :class:`SingleBranchPretrainer` or
+        model: A pretrainer, :class:`SingleBranchPretrainer` or
             :class:`DualBranchPretrainer`, not wrapped.
-        results (dict[str, Reconstruction]): what ``model(inputs, mode='predict')`` returned.
-        samples (Sequence[int]): which samples of the batch.
-        frames (Sequence[int], optional): which frames of a clip. The first frame of every
+        results: What ``model(inputs, mode='predict')`` returned.
+        samples: Which samples of the batch.
+        frames: Which frames of a clip. The first frame of every
             tubelet by default, or of 4 evenly spaced ones where there are more.
-        composite (bool): whether predictions are completed with the target where there are none,
-            and outlined there; or those patches stay grey.
-        title (str, optional): written above all.
+        composite: Whether predictions are completed with the target where there are none,
+            and outlined there; or those patches stay gray.
+        title: Written above all.
 
     Returns:
-        Figure: to be kept with :func:`save_figure`. It does not belong to pyplot, so there is
+        To be kept with :func:`save_figure`. It does not belong to pyplot, so there is
         nothing to close.
 
     Raises:
-        TypeError: if ``results`` are not those of ``mode='predict'``.
-        IndexError: for a sample or frame which is not there.
+        TypeError: If ``results`` are not those of ``mode='predict'``.
+        IndexError: For a sample or frame which is not there.
     """
     if not all(isinstance(result, Reconstruction) for result in results.values()):
         raise TypeError(
@@ -88,8 +88,8 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure at the resolution it was made for; the folder is created where needed.
 
     Args:
-        figure (Figure): of :func:`draw_reconstruction`.
-        path (str | Path): with a suffix that matplotlib knows, such as ``.png``.
+        figure: Of :func:`draw_reconstruction`.
+        path: With a suffix that matplotlib knows, such as ``.png``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

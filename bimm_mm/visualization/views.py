@@ -1,7 +1,7 @@
 """How the values of each target look as a picture. Everything here is our choice.
 
-A view turns the tokens of a target into maps, and maps into colours. NaN stands for "nothing was
-predicted here" all along, and becomes a flat grey at the end.
+A view turns the tokens of a target into maps, and maps into colors. NaN stands for "nothing was
+predicted here" all along, and becomes a flat gray at the end.
 """
 
 import math
@@ -23,21 +23,21 @@ from ..models import (
 )
 from ..models.layers import unpatchify
 
-HIDDEN = 0.55  # the grey of patches of which nothing is shown
+HIDDEN = 0.55  # the gray of patches of which nothing is shown
 
 
 class TargetView:
     """How a target is shown; as such, one strength per token, which any target has.
 
     Args:
-        target (BaseTarget): what made the values.
-        mean, std (Tensor): (3,) of the data preprocessor, on the scale 0 to 255.
+        target: What made the values.
+        mean, std: (3,) of the data preprocessor, on the scale 0 to 255.
 
     Attributes:
-        title (str): what is shown.
-        note (str): what one must know to read it.
-        color_map (str, optional): matplotlib's name, where one number is shown as a colour.
-        unit (str): of that number; empty where there is no scale to draw.
+        title: What is shown.
+        note: What one must know to read it.
+        color_map: Matplotlib's name, where one number is shown as a color.
+        unit: Of that number; empty where there is no scale to draw.
     """
 
     note = ''
@@ -54,11 +54,11 @@ class TargetView:
         """From tokens to maps.
 
         Args:
-            values (Tensor): (B, L, out_dims), NaN for tokens without a value.
-            x (Tensor): (B, 3, T, H, W), the normalised input.
+            values: (B, L, out_dims), NaN for tokens without a value.
+            x: (B, 3, T, H, W), the normalized input.
 
         Returns:
-            Tensor: (B, C, T / a, H / b, W / b) in the unit of the view, where a and b are the
+            (B, C, T / a, H / b, W / b) in the unit of the view, where a and b are the
             frames and pixels which have a value in common.
         """
         strength = values.square().mean(dim=2, keepdim=True).sqrt()
@@ -69,7 +69,7 @@ class TargetView:
         return max(float(np.nanpercentile(maps.numpy(), 99.5)), 1e-6)
 
     def colors(self, maps: Tensor, limit: float) -> np.ndarray:
-        """Maps to (B, T / a, H / b, W / b, 3) float32 RGB in [0, 1], grey for NaN."""
+        """Maps to (B, T / a, H / b, W / b, 3) float32 RGB in [0, 1], gray for NaN."""
         color_map = matplotlib.colormaps[self.color_map].with_extremes(bad=(HIDDEN,) * 3)
         levels = np.ma.masked_invalid((maps[:, 0] / limit).clamp(0, 1).numpy())
         return color_map(levels)[..., :3].astype(np.float32)
@@ -103,7 +103,7 @@ class ContourView(TargetView):
 
 
 class PixelView(TargetView):
-    """Colours; normalised patches are restored with the true patch's mean and variance."""
+    """Colors; normalized patches are restored with the true patch's mean and variance."""
 
     color_map = None
     unit = ''
@@ -118,10 +118,10 @@ class PixelView(TargetView):
         """(B, 3, T, H, W) RGB in [0, 1]."""
         values = self.target.restore(values, x, None)
         x = unpatchify(values, self.target.patch_size, self.token_grid(x))
-        return denormalise(x, self.mean, self.std)
+        return denormalize(x, self.mean, self.std)
 
     def limit(self, maps: Tensor) -> float:
-        """Colours are in [0, 1] as they are."""
+        """Colors are in [0, 1] as they are."""
         return 1.0
 
     def colors(self, maps: Tensor, limit: float) -> np.ndarray:
@@ -133,7 +133,7 @@ class MotionView(TargetView):
     """The change to the next frame, averaged over the channels, as heat."""
 
     color_map = 'inferno'
-    unit = 'grey levels (0 to 255)'
+    unit = 'gray levels (0 to 255)'
 
     def __init__(self, *args) -> None:
         super().__init__(*args)
@@ -149,7 +149,7 @@ class MotionView(TargetView):
 
 
 class GaborView(TargetView):
-    """Oriented energy of each cell: hue, saturation and brightness of one colour.
+    """Oriented energy of each cell: hue, saturation and brightness of one color.
 
     The hue is the mean orientation, the saturation how much the orientations differ in energy,
     the brightness the amplitude of the strongest filter.
@@ -231,8 +231,8 @@ def view_of(target: BaseTarget, mean: Tensor, std: Tensor) -> TargetView:
     return kind(target, mean, std)
 
 
-def denormalise(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(B, 3, ...) normalised input to RGB in [0, 1], not clipped."""
+def denormalize(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(B, 3, ...) normalized input to RGB in [0, 1], not clipped."""
     shape = (3, *(1,) * (x.dim() - 2))
     return (x * std.view(shape) + mean.view(shape)) / 255
 

@@ -1,5 +1,5 @@
 # Stage 1 of BIMM, ViT-B on UCF101: the ventral branch on one random frame of each video, for the
-# ablation of the dorsal initialisation (paper: table 7). The paper gives no recipe for it; epochs
+# ablation of the dorsal initialization (paper: table 7). The paper gives no recipe for it; epochs
 # are those of the ablations, the rest is UCF101's (our choice).
 _base_ = [
     './_base_/ventral_vitb.py',

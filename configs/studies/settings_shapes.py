@@ -3,7 +3,7 @@
 # and warm-up. About 4 minutes of one CPU core per run and seed.
 _base_ = ['./_evaluation.py']
 
-title = 'Initialisation, targets, loss weights, decoders and learning rates'
+title = 'Initialization, targets, loss weights, decoders and learning rates'
 about = (
     'Both stages of BIMM at the size of the demo; a setting is changed in both stages and, where '
     'both have it, in both branches.'
@@ -49,7 +49,7 @@ runs = dict(
     weights_equal=same('loss weights 1, 1, 1 (paper)', loss_weights=(1.0, 1.0, 1.0)),
     gabor_root=same('square root of Gabor energy', targets__0__power=0.5, targets__0__scale=8.0),
     motion_root=run('square root of motion', dorsal={'targets.2.power': 0.5}),
-    pixels_plain=run('pixels not normalised', ventral={'targets.2.normalize': 'none'}),
+    pixels_plain=run('pixels not normalized', ventral={'targets.2.normalize': 'none'}),
     decoder_small=same('last decoder of 1 block', neck__decoders__2__depth=1),
     decoder_large=same('last decoder of 4 blocks', neck__decoders__2__depth=4),
     lr_low=run('lr 2e-3', {'optim_wrapper.optimizer.lr': 2e-3}),

@@ -81,7 +81,7 @@ reference = dict(run='default', steps=712)
 source = 'UCF101 top-1 of ViT-B, paper, table 7'
 questions = [
     dict(
-        name='dorsal initialisation',
+        name='dorsal initialization',
         rows=dict(init_large=92.5, default=91.2, init_none=90.9),
         source=source,
     ),

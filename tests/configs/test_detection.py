@@ -115,8 +115,8 @@ def coco(tmp_path_factory) -> Path:
             angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
             disc = np.stack([x + w / 2 * (1 + np.cos(angles)), y + h / 2 * (1 + np.sin(angles))], 1)
             outline = disc if kind else np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
-            colour = ((40, 60, 230), (230, 160, 40))[kind]
-            cv2.fillPoly(picture, [outline.round().astype(np.int32)], colour)
+            color = ((40, 60, 230), (230, 160, 40))[kind]
+            cv2.fillPoly(picture, [outline.round().astype(np.int32)], color)
             objects.append(
                 dict(
                     id=len(objects) + 1,

@@ -35,7 +35,7 @@ def load(name):
 
 @pytest.fixture(scope='module')
 def imagenet(tmp_path_factory):
-    """Eight images of each of three classes, stripes of three colours, in ImageNet's format."""
+    """Eight images of each of three classes, stripes of three colors, in ImageNet's format."""
     root = tmp_path_factory.mktemp('imagenet')
     (root / 'meta').mkdir()
     random = np.random.default_rng(0)

@@ -83,11 +83,11 @@ def ade(tmp_path_factory) -> Path:
         picture = generator.integers(0, 80, (64, 96, 3), dtype=np.uint8)
         labels = np.full((64, 96), CLASSES['wall'], np.uint8)
         x, y = (int(v) for v in generator.integers(4, 20, 2))
-        for image, colour, label in (
+        for image, color, label in (
             (picture, (40, 60, 230), (230, 160, 40)),
             (labels, CLASSES['person'], CLASSES['car']),
         ):
-            cv2.rectangle(image, (x, y), (x + 28, y + 24), colour, -1)
+            cv2.rectangle(image, (x, y), (x + 28, y + 24), color, -1)
             cv2.circle(image, (x + 52, y + 20), 16, label, -1)
         labels[:4] = 0
         for split, name in (('training', 'train'), ('validation', 'val')):  # the same images

@@ -107,8 +107,8 @@ def test_an_error_of_the_device_is_not_blamed_on_the_picture(tmp_path):
 
 
 def test_sixteen_bits_are_scaled_to_eight(tmp_path):
-    grey = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
-    for picture in (grey, np.dstack([grey] * 3)):
+    gray = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    for picture in (gray, np.dstack([gray] * 3)):
         cv2.imwrite(str(tmp_path / 'g.png'), picture)
         image = read_image(tmp_path / 'g.png')
         assert image.dtype == np.uint8 and abs(image.mean() - 127.5) < 1

@@ -187,7 +187,7 @@ def test_motion_is_read_from_two_frames_but_not_from_one():
     assert (scores.argmax(1) == motion).mean() > 0.9
 
 
-def test_colours_say_nothing_about_the_labels():
+def test_colors_say_nothing_about_the_labels():
     dataset = MovingShapesDataset(length=15 * COMBINATIONS, seed=6, cache=False, num_frames=None)
     frames = pixels(dataset).double()
     means = dict(zip('rgb', frames.mean((2, 3)).T, strict=True))
@@ -215,7 +215,7 @@ def test_labels_change_only_their_own_part():
 def test_sizes_show_the_same_scene():
     small, large = (MovingShapesDataset(length=6, size=size, num_frames=4) for size in (32, 224))
     shrunk = torch.nn.functional.avg_pool3d(pixels(large).float(), (1, 7, 7))
-    assert (shrunk - pixels(small)).abs().mean() < 3  # grey levels of 255
+    assert (shrunk - pixels(small)).abs().mean() < 3  # gray levels of 255
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ import bimm_mm.datasets.video  # noqa: E402, F401
 sys.path.insert(0, str(Path(__file__).parent))
 import mutations  # noqa: E402
 
-BASE = Path(__file__).parents[2] / 'configs' / 'bimm' / '_base_'
+BASE = Path(__file__).parents[2] / 'configs' / '_base_'
 COUNT = 500 if os.environ.get('BIMM_LONG_TESTS') else 30  # of each kind
 GOOD = COUNT // 2  # whole files to replace broken ones by
 KINDS = {

@@ -171,7 +171,7 @@ def test_targets_have_their_shape_and_are_finite(kind, patch, grid, seed):
         assert 0 <= result.min() and result.max() <= 1
     elif kind is not PixelTarget:
         assert result.min() >= 0
-    else:  # each patch is normalised
+    else:  # each patch is normalized
         assert result.mean(2).abs().max() < 1e-4
         assert (result.var(2) <= 1 + 1e-4).all()
     flat = target(torch.full_like(x, x[0, 0, 0, 0, 0].item()))

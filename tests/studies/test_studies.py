@@ -121,7 +121,7 @@ def test_every_row_of_table_7_is_a_run():
     study = read_study(REPO / 'configs/studies/table7_shapes.py')
     reported = {q.name: sorted(q.rows.values(), reverse=True) for q in study.questions if q.source}
     assert reported == {
-        'dorsal initialisation': [92.5, 91.2, 90.9],
+        'dorsal initialization': [92.5, 91.2, 90.9],
         'ventral branch': [92.5, 91.0, 90.7],
         'targets': [92.5, 90.2, 89.3],
         'stage ends': [92.5, 91.7, 91.3, 91.0],

@@ -35,10 +35,10 @@ def tool():
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory) -> Path:
-    """One video; frame i is of the grey value 2 * i, with a brighter left edge."""
+    """One video; frame i is of the gray value 2 * i, with a brighter left edge."""
     folder = tmp_path_factory.mktemp('videos')
     writer = cv2.VideoWriter(
-        str(folder / 'grey.mp4'), cv2.VideoWriter_fourcc(*'mp4v'), 25, (128, 96)
+        str(folder / 'gray.mp4'), cv2.VideoWriter_fourcc(*'mp4v'), 25, (128, 96)
     )
     for number in range(FRAMES):
         frame = np.full((96, 128, 3), 2 * number, np.uint8)
@@ -65,7 +65,7 @@ def test_each_repeat_has_frames_and_a_crop_of_its_own(folder, init):
     sample = build(folder, num_repeats=4, init=init)[0]
     clips = sample['inputs']
     assert clips.shape == (4, 3, 16, 224, 224)
-    right = clips[:, 0, :, 112, 200].int()  # grey value 2 * i in most crops, more in none
+    right = clips[:, 0, :, 112, 200].int()  # gray value 2 * i in most crops, more in none
     starts = (right[:, 0] / 2).tolist()
     assert len({round(start) for start in starts}) > 1
     for clip in right:  # every fourth frame, to the precision of the codec
@@ -118,7 +118,7 @@ def test_pyav_gives_the_frames_of_decord(name):
 
 def test_pyav_says_what_is_wrong(folder, tmp_path):
     with pytest.raises(IndexError, match=f'frames 0 to {FRAMES} of a video of {FRAMES}'):
-        AvVideo(str(folder / 'grey.mp4')).get_batch(np.array([0, FRAMES]))
+        AvVideo(str(folder / 'gray.mp4')).get_batch(np.array([0, FRAMES]))
     (tmp_path / 'broken.mp4').write_bytes(b'no video')
     with pytest.raises(RuntimeError, match='All 1 samples are broken.*\n.*broken.mp4'):
         build(tmp_path, init='AvInit')[0]
@@ -157,7 +157,7 @@ def test_benchmark_compares_the_same_frames(tool, folder, tmp_path, monkeypatch,
     figures = json.loads(report.read_text())
     assert [row['repeats'] for row in figures['overall']] == [1, 2]
     assert all(row['pipeline_ms'] > 0 for row in figures['overall'])
-    assert '| grey.mp4 | 128x96 | 90 |' in capsys.readouterr().out
+    assert '| gray.mp4 | 128x96 | 90 |' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""tools/deployment/export_onnx.py on a small recogniser."""
+"""tools/deployment/export_onnx.py on a small recognizer."""
 
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-pytest.importorskip('mmaction', reason='the recogniser is its')
+pytest.importorskip('mmaction', reason='the recognizer is its')
 pytest.importorskip('decord', reason='the recipe decodes with it')
 onnxruntime = pytest.importorskip('onnxruntime', reason='computes what is exported')
 pytest.importorskip('onnxscript', reason='torch exports with it')
@@ -28,7 +28,7 @@ def tool():
 
 
 @pytest.fixture(scope='module')
-def recogniser(tmp_path_factory):
+def recognizer(tmp_path_factory):
     """The recipe for UCF101 with a small encoder, its checkpoint, and the model."""
     config = tmp_path_factory.mktemp('model') / 'small.py'
     cfg = Config.fromfile(REPO / 'configs/bimm/finetune_ucf101_vitb.py')
@@ -59,9 +59,9 @@ def run(tool, monkeypatch, *arguments):
 
 @torch.no_grad()
 def test_onnxruntime_gives_the_models_scores_for_any_batch(
-    tool, recogniser, monkeypatch, tmp_path, capsys
+    tool, recognizer, monkeypatch, tmp_path, capsys
 ):
-    config, checkpoint, model = recogniser
+    config, checkpoint, model = recognizer
     run(tool, monkeypatch, config, checkpoint, tmp_path / 'model.onnx')
     assert 'largest difference to PyTorch' in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ['model.onnx']
@@ -78,23 +78,23 @@ def test_onnxruntime_gives_the_models_scores_for_any_batch(
         np.testing.assert_allclose(scores, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
 
 
-def test_torch_export(tool, recogniser, monkeypatch, tmp_path):
-    run(tool, monkeypatch, *recogniser[:2], tmp_path / 'model.pt2')
+def test_torch_export(tool, recognizer, monkeypatch, tmp_path):
+    run(tool, monkeypatch, *recognizer[:2], tmp_path / 'model.pt2')
     program = torch.export.load(tmp_path / 'model.pt2').module()
     assert program(torch.zeros(4, 3, 4, 32, 32)).shape == (4, 101)
 
 
 def test_a_model_that_computes_something_else_is_not_written(
-    tool, recogniser, monkeypatch, tmp_path
+    tool, recognizer, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(tool, 'export', lambda model, path: lambda clip: model(clip) + 0.1)
     with pytest.raises(SystemExit, match='more than --tolerance 0.0001: .*was not written'):
-        run(tool, monkeypatch, *recogniser[:2], tmp_path / 'model.onnx')
+        run(tool, monkeypatch, *recognizer[:2], tmp_path / 'model.onnx')
     assert not list(tmp_path.iterdir())
 
 
-def test_mistakes(tool, recogniser, monkeypatch, tmp_path, capsys):
-    config, checkpoint, model = recogniser
+def test_mistakes(tool, recognizer, monkeypatch, tmp_path, capsys):
+    config, checkpoint, model = recognizer
     with pytest.raises(SystemExit):
         run(tool, monkeypatch, config, checkpoint, 'model.bin')
     assert 'model.bin: must end in .onnx or .pt2' in capsys.readouterr().err

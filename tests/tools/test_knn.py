@@ -1,4 +1,4 @@
-"""Nearest neighbours: the vote by hand, and the tool on generated clips."""
+"""Nearest neighbors: the vote by hand, and the tool on generated clips."""
 
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -24,7 +24,7 @@ def unit(*degrees):
     )
 
 
-def test_near_neighbours_outvote_far_ones_however_long_they_are():
+def test_near_neighbors_outvote_far_ones_however_long_they_are():
     train = unit(0, 40, 50), torch.tensor([0, 1, 1])
     test = unit(1), torch.tensor([0])
     assert knn_accuracy(train, test, k=1).value == 1

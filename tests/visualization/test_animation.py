@@ -53,7 +53,7 @@ def results(model):
 
 @pytest.fixture(scope='module')
 def video(tmp_path_factory):
-    """12 frames of 40x60 pixels; the grey level is 20 times the number of the frame."""
+    """12 frames of 40x60 pixels; the gray level is 20 times the number of the frame."""
     path = tmp_path_factory.mktemp('video') / 'ramp.avi'
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, (60, 40))
     for index in range(12):

@@ -93,7 +93,7 @@ def test_masked_frames_hide_exactly_the_masked_patches(model, results, name):
 
 
 @pytest.mark.parametrize('name', ['ventral', 'dorsal'])
-def test_predictions_are_completed_with_the_target_or_grey(model, results, name):
+def test_predictions_are_completed_with_the_target_or_gray(model, results, name):
     whole = picture(model, results, name)
     alone = picture(model, results, name, composite=False)
     assert list(whole.stages) == model.branches[name].names

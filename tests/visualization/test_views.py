@@ -10,7 +10,7 @@ from bimm_mm.visualization.views import (
     HIDDEN,
     GaborView,
     TargetView,
-    denormalise,
+    denormalize,
     view_of,
 )
 
@@ -20,7 +20,7 @@ PATCH = (2, 8, 8)
 
 
 def clip(seed=0, frames=4, size=(16, 24)):
-    """Smooth clips within the range of 8-bit pixels, normalised: (2, 3, T, H, W)."""
+    """Smooth clips within the range of 8-bit pixels, normalized: (2, 3, T, H, W)."""
     noise = torch.rand(2, 3, frames, *size, generator=torch.Generator().manual_seed(seed))
     return (noise * 255 - MEAN.view(3, 1, 1, 1)) / STD.view(3, 1, 1, 1)
 
@@ -39,7 +39,7 @@ def made(cls, **kwargs):
 def test_pixels_are_restored_with_the_statistics_of_the_true_patch(normalize):
     x = clip()
     maps, view = shown(made(PixelTarget, normalize=normalize), x)
-    torch.testing.assert_close(maps, denormalise(x, MEAN, STD), atol=1e-4, rtol=0)
+    torch.testing.assert_close(maps, denormalize(x, MEAN, STD), atol=1e-4, rtol=0)
     assert maps.min() > -1e-4 and maps.max() < 1 + 1e-4
     assert ('mean and variance' in view.note) == (normalize != 'none')
 
@@ -53,10 +53,10 @@ def test_contours_keep_their_values():
 
 
 @pytest.mark.parametrize(('scale', 'power'), [(1.0, 1.0), (3.0, 0.5)])
-def test_motion_is_the_difference_in_grey_levels(scale, power):
+def test_motion_is_the_difference_in_gray_levels(scale, power):
     x = clip()
     maps, _ = shown(made(MotionTarget, scale=scale, power=power), x)
-    levels = denormalise(x, MEAN, STD) * 255
+    levels = denormalize(x, MEAN, STD) * 255
     change = (levels[:, :, 1:] - levels[:, :, :-1]).abs().mean(dim=1)
     torch.testing.assert_close(maps[:, 0, :-1], change, atol=1e-2, rtol=1e-4)
     assert torch.equal(maps[:, 0, -1], maps[:, 0, -2])
@@ -87,7 +87,7 @@ def test_gabor_hue_is_the_orientation_and_brightness_the_amplitude(index):
 
 
 @pytest.mark.parametrize('cls', [GaborTarget, EdgeContourTarget, MotionTarget, PixelTarget])
-def test_what_has_no_value_is_grey_and_nothing_else(cls):
+def test_what_has_no_value_is_gray_and_nothing_else(cls):
     x = clip(size=(16, 32))
     target = made(cls)
     view = view_of(target, MEAN, STD)

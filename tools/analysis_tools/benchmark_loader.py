@@ -57,8 +57,8 @@ def build_dataset(args: argparse.Namespace, repeats: int) -> BaseDataset:
     """The training data set of the config, of the folder's videos instead of its own.
 
     Raises:
-        ConfigError: there is no such config, or it does not train on videos.
-        FileNotFoundError: there is no video in the folder.
+        ConfigError: There is no such config, or it does not train on videos.
+        FileNotFoundError: There is no video in the folder.
     """
     cfg = merge_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
@@ -97,7 +97,7 @@ def measure(datasets: dict[int, BaseDataset], args: argparse.Namespace) -> list[
     """Time draws of all videos, round by round, until the time is over; at least one round.
 
     Returns:
-        list[dict]: per draw the ``video``, ``repeats``, and seconds per clip of the ``pipeline``
+        Per draw the ``video``, ``repeats``, and seconds per clip of the ``pipeline``
         and of ``decord``.
     """
     first = next(iter(datasets.values()))
@@ -128,7 +128,7 @@ def measure(datasets: dict[int, BaseDataset], args: argparse.Namespace) -> list[
     return draws
 
 
-def summarise(draws: list[dict]) -> dict:
+def summarize(draws: list[dict]) -> dict:
     """Medians over draws, in milliseconds per clip, and the median of their ratios."""
     pipeline, bare = (np.array([draw[way] for draw in draws]) for way in ('pipeline', 'decord'))
     return dict(
@@ -180,14 +180,14 @@ def run(args: argparse.Namespace) -> dict:
         torch.set_num_threads(threads)
     by_video = [
         dict(video=video, repeats=repeats)
-        | summarise([d for d in draws if (d['video'], d['repeats']) == (video, repeats)])
+        | summarize([d for d in draws if (d['video'], d['repeats']) == (video, repeats)])
         for repeats in args.repeats
         for video in sorted({draw['video'] for draw in draws})
     ]
     overall = []
     for repeats in args.repeats:
         rows = [row for row in by_video if row['repeats'] == repeats]
-        row = summarise([draw for draw in draws if draw['repeats'] == repeats])
+        row = summarize([draw for draw in draws if draw['repeats'] == repeats])
         rates = dict(
             decord_clips_per_s=rate(rows, 'decord_ms'),
             pipeline_clips_per_s=rate(rows, 'pipeline_ms'),

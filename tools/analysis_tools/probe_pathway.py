@@ -1,4 +1,4 @@
-"""What each block of both encoders holds: linear probes, nearest neighbours, attention distance.
+"""What each block of both encoders holds: linear probes, nearest neighbors, attention distance.
 
     python tools/analysis_tools/probe_pathway.py configs/bimm/demo/joint_shapes.py CHECKPOINT
 
@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--labels', nargs='+', default=['motion', 'shape', 'texture'])
     parser.add_argument('--branches', nargs='+', choices=('ventral', 'dorsal'))
     parser.add_argument('--out-dir', type=Path, default='work_dirs/pathway')
-    parser.add_argument('--k', type=int, default=20, help='nearest neighbours; default: 20')
+    parser.add_argument('--k', type=int, default=20, help='nearest neighbors; default: 20')
     add_config_options(parser, 'probe_test.batch_size=16')
     return parser.parse_intermixed_args()
 
@@ -67,7 +67,7 @@ def study(
     labels: list[str],
     k: int,
 ) -> dict:
-    """Probe and neighbours after each block, 0 being the embedded patches, and attention."""
+    """Probe and neighbors after each block, 0 being the embedded patches, and attention."""
     (train, y), (test, y_test) = (
         block_features(encoder, preprocessor, loader, labels) for loader in loaders
     )
@@ -87,7 +87,7 @@ def study(
 
 
 def draw(results: dict, labels: list[str]) -> Figure:
-    """A row per branch: probes, nearest neighbours, attention in space and in time."""
+    """A row per branch: probes, nearest neighbors, attention in space and in time."""
     figure = Figure(figsize=(15, 3.3 * len(results) + 0.3), dpi=85, layout='constrained')
     FigureCanvasAgg(figure)
     rows = figure.subplots(len(results), 4, squeeze=False)
@@ -126,7 +126,7 @@ def draw(results: dict, labels: list[str]) -> Figure:
             for end in ends:
                 panel.axvline(end, color='0.85', linewidth=6, zorder=0)
     figure.suptitle(
-        'Solid: trained; dashed: random encoder; triangles: chance; a red dot is a head; grey: '
+        'Solid: trained; dashed: random encoder; triangles: chance; a red dot is a head; gray: '
         'ends of the stages',
         fontsize=9,
     )

@@ -1,9 +1,9 @@
-"""Nearest-neighbour accuracy of a frozen encoder: what pretraining learned, without training.
+"""Nearest-neighbor accuracy of a frozen encoder: what pretraining learned, without training.
 
 With a pretraining config that has ``probe_train`` and ``probe_test`` (configs/bimm/demo), the
 encoder is that of a branch, and its feature the mean token. With a recognition config, such as
 linear_k400_vitb.py, it is the config's backbone, and the videos of the training list are read as
-those of the validation list are: one clip, centre crop, no augmentation.
+those of the validation list are: one clip, center crop, no augmentation.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--label', default='gt_label', help="the samples' class; default: %(default)s"
     )
-    parser.add_argument('--k', type=int, default=20, help='neighbours; default: %(default)s')
+    parser.add_argument('--k', type=int, default=20, help='neighbors; default: %(default)s')
     parser.add_argument(
         '--temperature', type=float, default=0.07, help='of their votes; default: %(default)s'
     )
@@ -54,7 +54,7 @@ def build_encoder(cfg: Config, branch: str) -> tuple[nn.Module, nn.Module]:
     """The encoder, without weights of a checkpoint, and what prepares its batches.
 
     Raises:
-        ConfigError: the config has no such branch, or its backbone gives more than one feature
+        ConfigError: The config has no such branch, or its backbone gives more than one feature
             per clip.
     """
     default = dict(type='ClipDataPreprocessor')

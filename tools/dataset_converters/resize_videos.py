@@ -120,7 +120,7 @@ def convert_all(names: list[str], args: argparse.Namespace) -> Iterator[tuple[st
         (str, str): name and reason of the failure, '' for none, in the order of completion.
 
     Raises:
-        OSError: the disk is full, or lost.
+        OSError: The disk is full, or lost.
     """
     pending, running = list(reversed(names)), []
     try:
@@ -142,9 +142,9 @@ def prepare(args: argparse.Namespace) -> list[str]:
     """Check what can be checked beforehand; the names of the videos of this shard.
 
     Raises:
-        ValueError: a folder is missing, or does not fit to the other or to the settings.
-        ImportError: there is no PyAV, or none with x264.
-        WriteError: the new folder cannot be written to.
+        ValueError: A folder is missing, or does not fit to the other or to the settings.
+        ImportError: There is no PyAV, or none with x264.
+        WriteError: The new folder cannot be written to.
     """
     try:
         import av

@@ -1,7 +1,7 @@
-"""Export a finetuned recogniser to ONNX, or by torch.export, and check what it computes.
+"""Export a finetuned recognizer to ONNX, or by torch.export, and check what it computes.
 
 The input ``clip`` is (batch, 3, T, H, W) float32, RGB from 0 to 255, of the size that the config's
-backbone is made for; normalisation is part of the model. The output ``scores`` is (batch, classes),
+backbone is made for; normalization is part of the model. The output ``scores`` is (batch, classes),
 before the softmax. The batch may be of any size.
 
 OUT ends in .onnx, which onnxruntime computes and compares with PyTorch, or in .pt2, which
@@ -26,10 +26,10 @@ BATCHES = (2, 1, 3)  # of random clips that are compared; the first is traced
 
 
 class Recogniser(nn.Module):
-    """Normalisation, backbone and head of a recogniser as one module.
+    """Normalisation, backbone and head of a recognizer as one module.
 
     Args:
-        model (nn.Module): mmaction2's Recognizer3D with a BimmViT.
+        model: Mmaction2's Recognizer3D with a BimmViT.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -51,11 +51,11 @@ class Recogniser(nn.Module):
 
 
 def build(cfg: Config, checkpoint: str) -> Recogniser:
-    """The recogniser of a config with the weights of a checkpoint, on the CPU.
+    """The recognizer of a config with the weights of a checkpoint, on the CPU.
 
     Raises:
-        FileNotFoundError: there is no checkpoint.
-        ValueError: it is none, would run code, or is not of this model, head included.
+        FileNotFoundError: There is no checkpoint.
+        ValueError: It is none, would run code, or is not of this model, head included.
     """
     model = VideoModel(cfg, checkpoint, device='cpu')
     if model.misfit is not None:

@@ -23,7 +23,7 @@ from bimm_mm.cli.arguments import add_config_options
 from bimm_mm.config.check import ConfigError, check_config
 from bimm_mm.config.loading import merge_config
 from bimm_mm.models import BasePretrainer, ContourTarget
-from bimm_mm.visualization.views import denormalise, view_of
+from bimm_mm.visualization.views import denormalize, view_of
 
 CELL, LEFT, HEADING, MARGIN, DPI = 224, 290, 44, 8, 100
 
@@ -50,7 +50,7 @@ def load(args: argparse.Namespace) -> Config:
     """The config, checked as for training.
 
     Raises:
-        ConfigError: for whatever would stop training.
+        ConfigError: For whatever would stop training.
     """
     cfg = merge_config(args.config, args.cfg_options)
     cfg.model.pop('init_dorsal_from', None)  # weights are not needed
@@ -67,10 +67,10 @@ def rows_of(model: BasePretrainer, batch: dict, count: int) -> list[tuple[str, n
     """The rows of a picture: a caption, and frames (n, h, w, 3) RGB in [0, 1].
 
     Args:
-        model: the pretrainer.
-        batch: one sample, preprocessed: ``inputs``, (1, 3, H, W) or (1, 3, T, H, W), and side
+        model: The pretrainer.
+        batch: One sample, preprocessed: ``inputs``, (1, 3, H, W) or (1, 3, T, H, W), and side
             inputs.
-        count: frames to show of a clip.
+        count: Frames to show of a clip.
     """
     mean, std = (getattr(model.data_preprocessor, k).flatten().cpu() for k in ('mean', 'std'))
     rows = []
@@ -78,7 +78,7 @@ def rows_of(model: BasePretrainer, batch: dict, count: int) -> list[tuple[str, n
         colors = step.x if step.x.dim() == 5 else step.x[:, :, None]
         length = colors.shape[2]
         shown = np.linspace(0, length - 1, min(count, length)).astype(int)
-        picture = denormalise(colors, mean, std).clamp(0, 1)[0].permute(1, 2, 3, 0).numpy()
+        picture = denormalize(colors, mean, std).clamp(0, 1)[0].permute(1, 2, 3, 0).numpy()
         what = (
             f'frames {", ".join(map(str, shown))}' if length > 1 else 'an image, or a random frame'
         )

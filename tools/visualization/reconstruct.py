@@ -55,7 +55,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--predictions-alone',
         action='store_true',
-        help='leave patches grey that were not predicted, instead of showing the target there',
+        help='leave patches gray that were not predicted, instead of showing the target there',
     )
     add_config_options(parser, 'train_dataloader.dataset.data_root=/path/to/videos')
     args = parser.parse_intermixed_args()  # files may follow options
@@ -70,9 +70,9 @@ def load_model(cfg: Config, checkpoint: str) -> BasePretrainer:
     """The pretrainer of a config with the weights of a checkpoint.
 
     Raises:
-        ConfigError: the config is not one of pretraining.
-        FileNotFoundError: there is no such checkpoint.
-        ValueError: it has no decoders, or does not fit.
+        ConfigError: The config is not one of pretraining.
+        FileNotFoundError: There is no such checkpoint.
+        ValueError: It has no decoders, or does not fit.
     """
     forget_initialization(cfg.model)
     model = MODELS.build(cfg.model)
@@ -114,7 +114,7 @@ def read_input(model: BasePretrainer, path: str, interval: int, start: int | Non
     """A file as (1, 3, T, H, W) or (1, 3, H, W), and the branches that can take it.
 
     Raises:
-        ValueError: no branch can.
+        ValueError: No branch can.
     """
     videos = {name: branch for name, branch in model.branches.items() if branch.is_video}
     images = [name for name in model.branches if name not in videos]

@@ -33,16 +33,16 @@ class BrokenSamplesHook(Hook):
     set has, so that a late loss shows as well as an early one.
 
     Args:
-        max_share (float): share above which the run stops, in (0, 1]; 1 never stops it.
-        min_count (int): different broken samples below which it never stops: a few broken files
+        max_share: Share above which the run stops, in (0, 1]; 1 never stops it.
+        min_count: Different broken samples below which it never stops: a few broken files
             are a large share of a small data set, or of the first iterations, and mean nothing.
-        interval (int): iterations after which the processes of a distributed run exchange what
+        interval: Iterations after which the processes of a distributed run exchange what
             they found.
 
     Raises:
-        ValueError: an argument is out of its range.
-        TooManyBrokenSamples: while training, in all processes at the same iteration.
-        RuntimeError: in evaluation, if a sample was replaced.
+        ValueError: An argument is out of its range.
+        TooManyBrokenSamples: While training, in all processes at the same iteration.
+        RuntimeError: In evaluation, if a sample was replaced.
     """
 
     def __init__(self, max_share: float = 0.01, min_count: int = 20, interval: int = 50) -> None:

@@ -71,9 +71,9 @@ def tie_shared_blocks(state: dict[str, Tensor], num_shared: int) -> None:
     """Let the dorsal names of the first ``num_shared`` blocks refer to the ventral tensors.
 
     Args:
-        state: of a :class:`DualBranchPretrainer`, or a wrapped one; changed in place. Tensors that
+        state: Of a :class:`DualBranchPretrainer`, or a wrapped one; changed in place. Tensors that
             differ, or are sharded over processes, are left as they are.
-        num_shared: number of shared blocks.
+        num_shared: Number of shared blocks.
     """
     differing = []
     for key, value in state.items():

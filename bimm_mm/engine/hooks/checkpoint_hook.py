@@ -63,11 +63,11 @@ class WholeCheckpointHook(CheckpointHook):
         """Save the state after ``iteration`` iterations of the run, to resume from.
 
         Args:
-            runner: with the weights and the optimizer of that moment.
-            iteration: iterations that are done.
+            runner: With the weights and the optimizer of that moment.
+            iteration: Iterations that are done.
 
         Returns:
-            str: the path of the checkpoint.
+            The path of the checkpoint.
         """
         loop, meta = runner.train_loop, dict(epoch=runner.epoch, iter=iteration)
         now = loop._iter
@@ -144,7 +144,7 @@ def newest_checkpoint(*folders: str | os.PathLike) -> Path | None:
     latest file.
 
     Args:
-        *folders: where to look; what cannot be read as a checkpoint is passed over.
+        *folders: Where to look; what cannot be read as a checkpoint is passed over.
     """
     found = {p for folder in folders for p in Path(folder).glob('*.pth')}
     found = [p for p in found if not p.name.startswith(('best_', '.'))]

@@ -22,7 +22,7 @@ class CompileHook(Hook):
     toolkit, also when it is finetuned. On a CPU it gains nothing (docs/speed.md).
 
     Args:
-        **options: arguments of ``torch.compile``. By default ``dynamic=False``, since shapes do not
+        **options: Arguments of ``torch.compile``. By default ``dynamic=False``, since shapes do not
             change during pretraining, and ``fullgraph=True``, so that a block that cannot be
             compiled as a whole is an error.
     """
@@ -51,8 +51,8 @@ def compile_modules(modules: Iterable[nn.Module], **options) -> None:
     and with drop path, where each block has a probability of its own.
 
     Args:
-        modules (Iterable[nn.Module]): what to compile.
-        **options: arguments of ``torch.compile``.
+        modules: What to compile.
+        **options: Arguments of ``torch.compile``.
     """
     config = torch._dynamo.config
     name = 'recompile_limit' if hasattr(config, 'recompile_limit') else 'cache_size_limit'  # 2.6

@@ -149,9 +149,9 @@ class _ContinuedBatches:
     """Takes the place of IterBasedTrainLoop's iterator over the data.
 
     Args:
-        loader: of numbered batches.
-        skipped: batches that the loop is about to throw away; they are not made.
-        done: batches of the sequence that were trained on.
+        loader: Of numbered batches.
+        skipped: Batches that the loop is about to throw away; they are not made.
+        done: Batches of the sequence that were trained on.
     """
 
     def __init__(self, loader: DataLoader, skipped: int, done: int) -> None:

@@ -27,7 +27,7 @@ class FiniteLossHook(Hook):
     whose optimizer shows no gradients, only the losses are looked at, and none may be skipped.
 
     Args:
-        patience (int): steps in a row that loss scaling may skip.
+        patience: Steps in a row that loss scaling may skip.
     """
 
     priority = 'VERY_HIGH'
@@ -73,7 +73,7 @@ class FiniteLossHook(Hook):
         """Count the steps that loss scaling has skipped.
 
         Raises:
-            FloatingPointError: there were more than ``patience`` in a row.
+            FloatingPointError: There were more than ``patience`` in a row.
         """
         accumulates = isinstance(runner.optim_wrapper, OptimWrapper)  # DeepSpeed's does not
         if accumulates and not runner.optim_wrapper.should_update():

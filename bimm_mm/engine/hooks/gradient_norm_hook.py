@@ -24,7 +24,7 @@ class GradientNormHook(Hook):
     Under DeepSpeed there are none.
 
     Args:
-        interval (int): steps of the optimizer between two measurements. Where gradients are
+        interval: Steps of the optimizer between two measurements. Where gradients are
             accumulated, a step takes several iterations.
     """
 

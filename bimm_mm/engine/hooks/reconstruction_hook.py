@@ -20,10 +20,10 @@ class ReconstructionHook(Hook):
     :func:`bimm_mm.visualization.draw_reconstruction`. Source: our choice.
 
     Args:
-        interval (int): iterations between two pictures; the last iteration has one, too.
-        samples (int): how many samples of the batch.
-        seed (int): of the masks, and of the frame that an image branch gets.
-        composite (bool): whether predictions are completed with the target where there are none.
+        interval: Iterations between two pictures; the last iteration has one, too.
+        samples: How many samples of the batch.
+        seed: Of the masks, and of the frame that an image branch gets.
+        composite: Whether predictions are completed with the target where there are none.
     """
 
     priority = 'LOW'

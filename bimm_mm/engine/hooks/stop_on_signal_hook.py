@@ -96,7 +96,7 @@ def checkpoint_hook(runner: Runner) -> WholeCheckpointHook:
     """The run's hook that can save at any moment.
 
     Raises:
-        TypeError: the config has another checkpoint hook, or none.
+        TypeError: The config has another checkpoint hook, or none.
     """
     for hook in runner.hooks:
         if isinstance(hook, WholeCheckpointHook):

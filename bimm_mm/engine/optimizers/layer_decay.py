@@ -34,11 +34,11 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         )
 
     Args:
-        optim_wrapper_cfg (dict): as of mmengine's constructor.
-        paramwise_cfg (dict): ``layer_decay_rate`` in (0, 1]; 1 gives all layers the same rate.
+        optim_wrapper_cfg: As of mmengine's constructor.
+        paramwise_cfg: ``layer_decay_rate`` in (0, 1]; 1 gives all layers the same rate.
 
     Raises:
-        ValueError: for another option or rate, where a rate below 1 meets a model without layers,
+        ValueError: For another option or rate, where a rate below 1 meets a model without layers,
             or where parameters are flat and would need different rates or weight decays.
     """
 

@@ -22,12 +22,12 @@ def wrap_unshared_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int
     gradients and the optimizer's state are sharded as all others.
 
     Args:
-        module (nn.Module): the module in question.
-        recurse (bool): whether FSDP asks about the children of ``module``, or about itself.
-        nonwrapped_numel (int): not used, the size does not matter.
+        module: The module in question.
+        recurse: Whether FSDP asks about the children of ``module``, or about itself.
+        nonwrapped_numel: Not used, the size does not matter.
 
     Returns:
-        bool: whether to look at the children, or to wrap.
+        Whether to look at the children, or to wrap.
     """
     return recurse or (isinstance(module, TransformerBlock) and not module.is_shared)
 
@@ -52,10 +52,10 @@ class SharedBlocksFSDPStrategy(FSDPStrategy):
     - ``mixed_precision`` leaves the input as it is: targets are computed from it.
 
     Args:
-        model_wrapper (dict, optional): arguments of MMFullyShardedDataParallel, as
+        model_wrapper: Arguments of MMFullyShardedDataParallel, as
             ``dict(mixed_precision=dict(param_dtype='bfloat16', reduce_dtype='float32'))``, which
             needs ``--amp``: tokens are float32 otherwise, and weights are not.
-        **kwargs: as FSDPStrategy.
+        **kwargs: As FSDPStrategy.
     """
 
     def __init__(self, *, model_wrapper: dict | None = None, **kwargs) -> None:

@@ -54,7 +54,7 @@ train_dataloader = dict(
         data_root='{{$IMAGENET:data/imagenet}}',
         split='train',
         pipeline=[  # no flip (paper: table 9)
-            # OpenCV would return a truncated image as whole, with grey in place of the rest
+            # OpenCV would return a truncated image as whole, with gray in place of the rest
             dict(type='LoadImageFromFile', imdecode_backend='pillow'),
             random_crop,
             dict(  # timm's rand-m9-mstd0.5-inc1
@@ -66,7 +66,7 @@ train_dataloader = dict(
                 magnitude_std=0.5,
                 hparams=dict(pad_val=mean_bgr, interpolation='bicubic'),
             ),
-            dict(  # filled with noise that has the statistics of the normalisation
+            dict(  # filled with noise that has the statistics of the normalization
                 type='RandomErasing',
                 erase_prob=0.25,
                 mode='rand',

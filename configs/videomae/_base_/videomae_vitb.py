@@ -1,5 +1,5 @@
 # VideoMAE (Tong et al., 2022) as one dorsal branch: a single stage, which predicts the pixels, each
-# colour channel of a cube normalised; no class token; a decoder of 4 blocks with a linear head.
+# color channel of a cube normalized; no class token; a decoder of 4 blocks with a linear head.
 model = dict(
     type='SingleBranchPretrainer',
     dorsal=dict(

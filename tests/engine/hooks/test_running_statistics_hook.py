@@ -18,7 +18,7 @@ from torch import nn
 
 import bimm_mm  # noqa: F401
 
-RUNTIME = Path(__file__).parents[3] / 'configs/bimm/_base_/runtime.py'
+RUNTIME = Path(__file__).parents[3] / 'configs/_base_/runtime.py'
 
 
 def build_model() -> nn.Module:

@@ -24,7 +24,7 @@ class Samples(torch.utils.data.Dataset):
 
 
 class TwoBranches(BaseModel):
-    """Losses and explained variances as a pretrainer has them, spoilt at the iterations asked."""
+    """Losses and explained variances as a pretrainer has them, spoiled at the iterations asked."""
 
     def __init__(self, bad=None, explained=0.5):
         super().__init__()

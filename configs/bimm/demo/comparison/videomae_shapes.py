@@ -1,4 +1,4 @@
-# VideoMAE at the demo's size: one stage, pixels with each channel of a cube normalised, no class
+# VideoMAE at the demo's size: one stage, pixels with each channel of a cube normalized, no class
 # token. Data, masks, encoder, decoder and schedule are those of joint_shapes.py.
 _base_ = ['../joint_shapes.py']
 
