@@ -1,4 +1,4 @@
-"""A trained model on videos, from Python.
+"""Apply a trained model to videos from Python.
 
     from bimm_mm.apis import VideoModel
     model = VideoModel('configs/bimm/finetune_k400_vitb.py', 'epoch_75.pth')
@@ -25,12 +25,12 @@ from .utils.media import VIDEOS, list_media
 
 
 class VideoError(ValueError):
-    """A video cannot be decoded; the message names the file."""
+    """Error of a video that cannot be decoded; the message names the file."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A class and its score.
+    """Predicted class and its score.
 
     Attributes:
         label: Counted from 0.
@@ -44,7 +44,7 @@ class Prediction:
 
 
 class VideoModel:
-    """A recognizer, or its encoder alone, that is given video files.
+    """Recognizer, or encoder alone, for video files.
 
     Videos go through the pipeline of the config's ``test_dataloader``; scores and features are
     averaged over its clips and crops.
@@ -83,7 +83,7 @@ class VideoModel:
         self.classes = classes
 
     def _load(self, checkpoint: str | os.PathLike) -> ValueError | None:
-        """Load the model, or else its encoder; why the model could not be, in the latter case."""
+        """Load the model, or else its encoder; return why the model did not load in that case."""
         state = read_checkpoint(checkpoint)['state_dict']
         try:
             check_fit(self.model, state, checkpoint)
@@ -97,7 +97,7 @@ class VideoModel:
 
     @torch.no_grad()
     def classify(self, video: str | os.PathLike, top: int = 5) -> list[Prediction]:
-        """The most likely classes of a video, the best first.
+        """Predict the most likely classes of a video, best first.
 
         Args:
             video: The file.
@@ -119,7 +119,7 @@ class VideoModel:
 
     @torch.no_grad()
     def features(self, video: str | os.PathLike) -> np.ndarray:
-        """What the backbone makes of a video, averaged over clips and crops.
+        """Compute the features of a video, averaged over clips and crops.
 
         Args:
             video: The file.
@@ -140,7 +140,7 @@ class VideoModel:
         return feature.float().mean(0).cpu().numpy()
 
     def read(self, video: str | os.PathLike) -> dict:
-        """A video through the pipeline: a sample, as a data set gives it."""
+        """Read a video through the pipeline, as a data set does."""
         path = str(video)
         with open(path, 'rb') as file:  # says by itself what is missing or may not be read
             if not file.read(1):
@@ -154,7 +154,7 @@ class VideoModel:
 
 
 def find_videos(path: str | os.PathLike) -> list[Path]:
-    """The file itself, or the videos below a folder, sorted.
+    """List the file itself, or the videos below a folder, sorted.
 
     Raises:
         FileNotFoundError: There is no such file or folder, or no video in it.

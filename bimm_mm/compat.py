@@ -1,4 +1,4 @@
-"""Bridges over gaps in the OpenMMLab releases, one function each, and nothing else.
+"""Bridges over gaps in OpenMMLab's releases, one function each.
 
 Each names the release it is for and does nothing where the gap is closed. :func:`apply` is called
 when ``bimm_mm`` is imported; it imports no OpenMMLab package but mmengine.
@@ -188,7 +188,7 @@ def disable_broken_multimodal() -> None:
 
 
 def _loads(value: object) -> bool:
-    """Whether ``torch.load(weights_only=True)`` reads back what ``torch.save`` wrote."""
+    """Return whether ``torch.load(weights_only=True)`` reads back what ``torch.save`` wrote."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
     buffer.seek(0)

@@ -1,4 +1,4 @@
-"""Misspelt arguments and missing packages of the parts in a config, without building them."""
+"""Find misspelled arguments and missing packages in a config without building its parts."""
 
 import difflib
 import inspect
@@ -36,13 +36,13 @@ PACKAGES = {
 
 
 def missing_package(kind: str) -> str | None:
-    """The package that the part ``kind`` will import and that is not installed."""
+    """Return the package that the part ``kind`` imports, if it is not installed."""
     package = PACKAGES.get(kind.rpartition('.')[2])
     return package if package and find_spec(package) is None else None
 
 
 def unknown_arguments(node: dict, part: object, path: Path_) -> Iterator[str]:
-    """One line for each setting of a part that it does not take.
+    """Yield a line for each setting of a part that it does not accept.
 
     Where a class hands ``**kwargs`` on, only what is nearly the name of another argument is
     reported, since nobody can tell what else is taken.
@@ -64,7 +64,7 @@ def unknown_arguments(node: dict, part: object, path: Path_) -> Iterator[str]:
 
 
 def misspelt_settings(cfg: dict, used: dict, known: set[str]) -> Iterator[str]:
-    """One line for each setting of a data loader, or at the top, that nobody reads.
+    """Yield a line for each unknown setting of a data loader or at the top level.
 
     At the top anything may stand, to be used elsewhere in the config. So only what is nearly the
     name of a setting of the Runner is reported.
@@ -86,7 +86,7 @@ def misspelt_settings(cfg: dict, used: dict, known: set[str]) -> Iterator[str]:
 
 
 def accepted_arguments(part: object) -> tuple[set[str], bool]:
-    """Names of the arguments of a class or function, and whether it may take others, too."""
+    """Return the argument names of a class or function, and whether it accepts others."""
     names: set[str] = set()
     functions = [part]
     if inspect.isclass(part):
@@ -107,11 +107,11 @@ def _near(key: str, names: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(names: Sequence[str]) -> str:
-    """The end of a message, empty where there are no names."""
+    """Return the end of a message with suggestions; empty without names."""
     return f'; did you mean {" or ".join(names)}?' if names else ''
 
 
 def show(path: Path_, value: object) -> str:
-    """Where a value stands in a config, as ``model.decoders[0].type='LinearDecoder'``."""
+    """Format the place of a value in a config, as ``model.decoders[0].type='LinearDecoder'``."""
     text = ''.join(f'[{key}]' if isinstance(key, int) else f'.{key}' for key in path)
     return f'{text.lstrip(".")}={value!r}'

@@ -1,4 +1,4 @@
-"""What can be wrong in a config is found before anything is built, and all of it at once."""
+"""Check a config before anything is built, and report all problems at once."""
 
 import difflib
 import inspect
@@ -62,11 +62,11 @@ _NOT_INSTALLED = 'which is not installed'
 
 
 class ConfigError(ValueError):
-    """A config cannot be run as it is; the message lists every reason."""
+    """Error of a config that cannot be run; the message lists every reason."""
 
 
 def check_options(cfg: Config, options: dict) -> None:
-    """Check that overrides (``--cfg-options``) reach something.
+    """Check that overrides (``--cfg-options``) match something in the config.
 
     Args:
         cfg: The config before the overrides are merged into it.
@@ -117,7 +117,7 @@ def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
 
 
 def unknown_parts(node: object, scope: str = 'mmengine') -> list[str]:
-    """One line for each ``type`` below ``node`` that no registry in reach knows."""
+    """Return a line for each ``type`` below ``node`` that is in no registry of its scopes."""
     for name in ROOT_PARTS:
         _try_import(name)
     return list(_unknown_parts(node, (), tuple(dict.fromkeys((scope, 'mmengine'))), strict=True))
@@ -158,7 +158,7 @@ def _is_always_part(path: Path_) -> bool:
 
 
 def _find(kind: str, scopes: tuple[str, ...], path: Path_) -> object | None:
-    """What ``kind`` names: a part of a scope, or any object by its full import path."""
+    """Find what ``kind`` names: a part of a scope, or any object by its full import path."""
     prefix, _, name = kind.rpartition('.')
     if prefix:
         return (_is_scope(prefix) and _find_in(name, prefix, path)) or _find_object(kind)
@@ -167,7 +167,7 @@ def _find(kind: str, scopes: tuple[str, ...], path: Path_) -> object | None:
 
 
 def _find_in(name: str, scope: str, path: Path_) -> object | None:
-    """The part ``name`` in any registry of ``scope``; the likeliest registry is filled first."""
+    """Find the part ``name`` in any registry of ``scope``; the likeliest one is filled first."""
     registries = _registries(scope)
     hint = next((HINTS[key] for key in reversed(path) if key in HINTS), None)
     if hint in registries:

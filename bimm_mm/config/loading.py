@@ -1,4 +1,4 @@
-"""From the path of a config file to a Config with overrides merged into it."""
+"""Load a config file and merge overrides into it."""
 
 import difflib
 import os
@@ -12,7 +12,7 @@ from .paths import CONFIGS
 
 
 def find_config(path: str | os.PathLike, folder: str | os.PathLike = 'configs') -> Path:
-    """The config file at ``path``.
+    """Find the config file at ``path``.
 
     Raises:
         ConfigError: There is no such file; the message names the files in ``folder`` most like it.
@@ -28,7 +28,7 @@ def find_config(path: str | os.PathLike, folder: str | os.PathLike = 'configs') 
 
 
 def merge_config(config: str, options: dict) -> Config:
-    """A config file with overrides, ``{'train_dataloader.batch_size': 4, ...}``, merged into it.
+    """Load a config and merge overrides, ``{'train_dataloader.batch_size': 4, ...}``, into it.
 
     Raises:
         ConfigError: There is no such file, it imports a package that is not installed, or an
@@ -48,7 +48,7 @@ def merge_config(config: str, options: dict) -> Config:
 
 
 def read_config(config: str, options: dict, launcher: str, work_dir: str | None) -> Config:
-    """A config file with what every run is told merged into it.
+    """Load a config with overrides, launcher and work dir merged into it.
 
     Args:
         config: Path of the file.

@@ -1,4 +1,4 @@
-"""A config's model without memory for its weights: its sizes, and what is wrong with them."""
+"""Build a config's model without memory for its weights, and check its sizes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import nn
 
 
 def build_without_memory(cfg: Config) -> nn.Module:
-    """The model of a config on torch's meta device, where tensors have shapes and no values.
+    """Build the model of a config on torch's meta device, where tensors have no values.
 
     Raises:
         Exception: Whatever the parts of the model raise when they are built.
@@ -22,7 +22,7 @@ def build_without_memory(cfg: Config) -> nn.Module:
 
 
 def model_problems(cfg: Config) -> list[str]:
-    """Why the model of a config cannot be built; empty if it can.
+    """Return why the model of a config cannot be built; empty if it can.
 
     Widths that heads do not divide, stages beyond the last block, patches that do not fit the image
     and the like: whatever the model's parts check when they are built. The parts must have been

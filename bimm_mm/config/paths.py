@@ -1,4 +1,4 @@
-"""Files and folders that a config names and that do not exist."""
+"""Find the files and folders that a config names and that do not exist."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ CHECKPOINT_KEYS = ('load_from', 'init_from', 'init_dorsal_from', 'checkpoint')
 
 
 def missing_paths(node: dict) -> list[str]:
-    """One line for each local file or folder named below ``node`` that does not exist."""
+    """Return a line for each local file or folder named below ``node`` that does not exist."""
     problems = []
     for path, part in walk_dicts(node):
         for key in CHECKPOINT_KEYS:
@@ -46,7 +46,7 @@ def missing_paths(node: dict) -> list[str]:
 
 
 def without_stage_1(checkpoint: str) -> str:
-    """What to do where a joint run lacks the checkpoint of its ventral stage: three ways on.
+    """Explain the three ways on if a joint run lacks the checkpoint of its ventral stage.
 
     Args:
         checkpoint: The missing file. Named as a recipe writes it,
@@ -68,7 +68,7 @@ def without_stage_1(checkpoint: str) -> str:
 
 
 def missing_contours(dicts: Iterable[tuple[Path_, dict]], filename: str | None) -> Iterator[str]:
-    """One text for each cache of contours that does not exist.
+    """Yield a text for each cache of contours that does not exist.
 
     Args:
         dicts: The dicts of a config, with the keys that lead to each.
@@ -91,7 +91,7 @@ def missing_contours(dicts: Iterable[tuple[Path_, dict]], filename: str | None) 
 
 
 def _without(filename: str | None) -> str:
-    """How to train without a cache."""
+    """Explain how to train without a cache."""
     edge = Path(filename or '').with_suffix('')
     edge = edge.with_name(f'{edge.name}_edge.py') if filename else edge
     if edge.is_file():
@@ -117,7 +117,7 @@ def _no_such(what: str, path: Path_, value: str, full: str) -> str:
 
 
 def walk_dicts(node: object, path: Path_ = ()) -> Iterator[tuple[Path_, dict]]:
-    """Every dict below ``node``, with the keys that lead to it."""
+    """Yield every dict below ``node`` with the keys that lead to it."""
     if isinstance(node, dict):
         yield path, node
     for key, value in items(node):
@@ -125,7 +125,7 @@ def walk_dicts(node: object, path: Path_ = ()) -> Iterator[tuple[Path_, dict]]:
 
 
 def items(node: object) -> Iterable[tuple[str | int, object]]:
-    """Keys and values of a dict, or indices and elements of a list; else nothing."""
+    """Return keys and values of a dict, indices and elements of a list, or nothing."""
     if isinstance(node, dict):
         return node.items()
     return enumerate(node) if isinstance(node, list | tuple) else ()

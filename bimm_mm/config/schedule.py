@@ -1,4 +1,4 @@
-"""Schedules of the learning rate that do not fit the length of the run."""
+"""Check that learning rate schedules fit the length of the run."""
 
 from mmengine.config import Config
 
@@ -8,7 +8,7 @@ WARM_UP_SHARE = 10  # a suggested warm-up is one tenth of the run
 
 
 def schedule_problems(cfg: Config) -> list[str]:
-    """Why the schedules of a config do not fit ``train_cfg``; empty if they do.
+    """Return why the schedules of a config do not fit ``train_cfg``; empty if they do.
 
     A schedule without ``end`` goes to the end of the run. One that begins after it would never
     begin, and one that ends after it would be cut off: a warm-up of 40 epochs in a run of 15, or a
@@ -47,7 +47,7 @@ def schedule_problems(cfg: Config) -> list[str]:
 
 
 def _length(cfg: Config) -> tuple[int | None, str]:
-    """How long the run is, and in what it is counted."""
+    """Return the length of the run and its unit."""
     train_cfg = cfg.get('train_cfg') or {}
     for key, unit in (('max_epochs', 'epochs'), ('max_iters', 'iterations')):
         if isinstance(train_cfg.get(key), int):

@@ -1,4 +1,4 @@
-"""From a checked config to a runner, and how a process of a distributed run ends."""
+"""Build a runner from a checked config, and end the processes of a distributed run."""
 
 import copy
 import logging
@@ -29,7 +29,7 @@ CPU_STRATEGIES = ('SingleDeviceStrategy', 'DDPStrategy', 'SharedBlocksFSDPStrate
 
 
 def check_strategy(cfg: Config) -> None:
-    """Raise ConfigError where the config's strategy cannot work as the run was started."""
+    """Raise ConfigError if the config's strategy cannot work as the run was started."""
     kind = (cfg.get('strategy') or {}).get('type', 'SingleDeviceStrategy')
     if kind != 'SingleDeviceStrategy' and cfg.launcher == 'none':
         raise ConfigError(f'strategy.type={kind!r} needs a launcher: start it by dist_train.sh')
@@ -41,7 +41,7 @@ def check_strategy(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Runner | FlexibleRunner:
-    """The runner that the config names, a FlexibleRunner for a strategy, else a Runner.
+    """Build the runner that the config names: a FlexibleRunner for a strategy, else a Runner.
 
     Where it will resume from a checkpoint, the model does not read what it once started from:
     that file may be gone, or on another machine. The config in checkpoints and in the work dir
@@ -59,7 +59,7 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
 
 
 def without_initialization(cfg: Config) -> Config:
-    """A copy of a config whose model starts from no file."""
+    """Return a copy of a config whose model is not initialized from a file."""
     cfg = copy.deepcopy(cfg)
     forget_initialization(cfg.get('model'))
     return cfg
@@ -113,7 +113,7 @@ def init_cpu_launcher(cfg: Config) -> None:
 
 
 def leave(code: int = 0) -> None:
-    """End this process with an exit code, where it is one of several; else raise it if not 0.
+    """End this process with an exit code if it is one of several; else raise a nonzero code.
 
     To be called by all processes of a run. Those on CPUs are joined by gloo, whose threads now and
     then abort a process that ends as others do ("terminate called without an active exception").

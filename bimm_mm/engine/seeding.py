@@ -1,4 +1,4 @@
-"""Randomness that depends on what is drawn, not on what was drawn before.
+"""Seeds for samples and batches that do not depend on what was drawn before.
 
 Samples are seeded by their place in the sequence, iterations by their number. No state of a
 generator needs to be saved, and it does not matter which worker process makes a sample, or how many
@@ -22,19 +22,19 @@ REPLACED = {'dataset', 'batch_size', 'shuffle', 'sampler', 'batch_sampler', 'dro
 
 
 def derive_seed(*key: int) -> int:
-    """A seed of 64 bits from non-negative integers; any other key gives an unrelated one."""
+    """Derive a 64-bit seed from non-negative integers."""
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and torch, those of all devices included."""
+    """Seed the global generators of Python, NumPy and torch on all devices."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 class NumberedBatches:
-    """A batch sampler that starts anywhere and sends each index with a seed of its own.
+    """Batch sampler that starts anywhere and pairs each index with a seed of its own.
 
     Batches that are skipped are not decoded, only their indices are drawn.
 
@@ -86,12 +86,12 @@ class NumberedBatches:
             ]
 
     def indices_of(self, iteration: int) -> list[int]:
-        """The samples of the batch of one of the last iterations of the run."""
+        """Return the samples of the batch of one of the last iterations."""
         return self._indices.get(iteration, [])
 
 
 class SeededDataset(Dataset):
-    """A dataset whose samples depend on a seed that comes with the index, and on nothing else.
+    """Dataset whose samples depend only on the seed that comes with the index.
 
     All other attributes are those of the dataset.
 
@@ -122,7 +122,7 @@ class SeededDataset(Dataset):
 
 
 def number_batches(loader: DataLoader, seed: int, rank: int) -> DataLoader:
-    """The same loader, with seeded samples and numbered batches as its ``batch_sampler``.
+    """Rebuild a loader with seeded samples and a numbered ``batch_sampler``.
 
     Raises:
         TypeError: It draws no batches of indices, as that of an iterable dataset.

@@ -1,4 +1,4 @@
-"""The charts of a study's report."""
+"""Charts of a study's report."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from .scores import SCORE_KINDS, scores_of
 
 
 def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
-    """A panel per label; a line per run with a point per seed, and the mean as a bar."""
+    """Draw accuracies: a panel per label, a line per run, a point per seed, the mean as a bar."""
     labels = study.evaluation['labels']
     names = [name for name, found in results.items() if found]
     height = 1.3 + 0.54 * len(names)
@@ -41,7 +41,7 @@ def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
 
 
 def draw_explained(study: Study, results: Mapping[str, list[dict]]) -> Figure | None:
-    """A panel per target, a color per run, a line per seed; None where nothing was logged."""
+    """Draw explained variances: a panel per target, a color per run; None without logs."""
     logs: dict[str, list[Run]] = {name: [] for name in results}
     for name, found in results.items():
         for result in found:

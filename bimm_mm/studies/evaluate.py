@@ -1,4 +1,4 @@
-"""What the encoder of a run is worth: linear probes, and finetuning on few labels."""
+"""Evaluate the encoder of a run: linear probes, and finetuning on few labels."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from .training import TIMED, WARM_UP, clock
 
 
 class Evaluation:
-    """The data and settings that all runs of a study are evaluated with.
+    """Data and settings with which all runs of a study are evaluated.
 
     ``study.evaluation`` holds ``config``, a pretraining config with a dorsal branch and labeled
     data (``probe_train``, ``probe_test``); ``labels``; ``probe_blocks``, after which the mean
@@ -56,7 +56,7 @@ class Evaluation:
         return self._loaders
 
     def encoder(self, run: Run, checkpoint: Path | None, seed: int) -> nn.Module:
-        """A video encoder with the weights of a run; random ones where there is no checkpoint."""
+        """Build a video encoder with the weights of a run, or random ones without a checkpoint."""
         dorsal = self.cfg.model.dorsal.backbone
         model = run.stages[-1].cfg.model if run.stages else self.cfg.model
         backbone = dict(model.get('dorsal', model.get('ventral')).backbone)

@@ -1,4 +1,4 @@
-"""What a study is: runs, each of some stages, a budget, and what is compared."""
+"""Definition of a study: runs of one or more stages, a budget, and comparisons."""
 
 import hashlib
 import json

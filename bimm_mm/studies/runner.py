@@ -1,4 +1,4 @@
-"""Run a study: what is done stays done, and the rest follows."""
+"""Run a study; results that exist are reused."""
 
 import json
 from collections.abc import Callable
@@ -53,11 +53,11 @@ class StudyRunner:
         return self._times
 
     def budget(self, run: Run, unit: str) -> Budget:
-        """What a run gets."""
+        """Return the budget of a run."""
         return share_out(self.study, run, unit, self.times)
 
     def result(self, run: Run, unit: str, seed: int) -> dict | None:
-        """What was found for a run before, or None."""
+        """Return the stored result of a run, or None."""
         path = self._path(run, unit, seed)
         if not path.is_file():
             return None
@@ -65,7 +65,7 @@ class StudyRunner:
         return result if result['key'] == self._key(run, unit, seed) else None
 
     def results(self, unit: str, seeds: int) -> dict[str, list[dict]]:
-        """All that was found, by the name of the run; the order is that of the seeds."""
+        """Return all stored results by the name of the run, in the order of the seeds."""
         found = {}
         for name, run in self.study.runs.items():
             some = [self.result(run, unit, seed) for seed in range(seeds)]
@@ -73,7 +73,7 @@ class StudyRunner:
         return found
 
     def run(self, run: Run, unit: str, seed: int) -> dict:
-        """Train and evaluate a run, as far as that was not done before."""
+        """Train and evaluate a run, reusing existing results."""
         budget = self.budget(run, unit)
         self.say(
             f'{run.name}, equal {unit}, seed {seed}: steps {budget.steps or "none"}, then '
@@ -112,7 +112,7 @@ class StudyRunner:
         return self.folder / 'results' / f'{run.name}-{unit}-seed{seed}.json'
 
     def _settings(self) -> dict:
-        """What the evaluation depends on."""
+        """Return the settings that the evaluation depends on."""
         cfg = self.evaluation.cfg
         keys = ('probe_train', 'probe_test', 'val_dataloader')
         data = {key: cfg.get(key) for key in keys}

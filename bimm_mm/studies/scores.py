@@ -1,4 +1,4 @@
-"""What the results of runs say, over seeds."""
+"""Statistics of the results of runs over seeds."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Kind(NamedTuple):
-    """A way in which runs are evaluated: its name, how it is done, its color in charts."""
+    """Way to evaluate runs: its name, how it is done, its color in charts."""
 
     name: str
     how: str
@@ -49,7 +49,7 @@ def difference(first: Sequence[float], second: Sequence[float]) -> tuple[float, 
 
 
 def verdict(gap: float, spread: float | None) -> str:
-    """Whether the first of two is better, as somebody else found."""
+    """Return whether the first of two is better here, as it was reported to be."""
     if spread is None:
         return 'one seed, undecided'
     if abs(gap) <= spread:
@@ -58,7 +58,7 @@ def verdict(gap: float, spread: float | None) -> str:
 
 
 def summary(verdicts: Sequence[str]) -> str:
-    """How many orderings hold, in words."""
+    """Say how many orderings hold."""
     hold, fail = (verdicts.count(word) for word in SETTLED)
     open_ = len(verdicts) - hold - fail
     words = [f'{hold} of {len(verdicts)} orderings hold here']
@@ -70,7 +70,7 @@ def summary(verdicts: Sequence[str]) -> str:
 
 
 def show(values: Sequence[float]) -> str:
-    """Mean ± spread in %."""
+    """Format mean ± spread in %."""
     if not values:
         return ''
     mean, spread = mean_and_spread(values)

@@ -1,4 +1,4 @@
-"""The stages of a study: how long a step takes, and the training itself, which can be resumed."""
+"""Time and train the stages of a study; training can be resumed."""
 
 import copy
 import gc
@@ -23,7 +23,7 @@ POINTS = 30  # of the curves of a stage
 
 
 def clock() -> float:
-    """Seconds that count as cost.
+    """Return the seconds that count as cost.
 
     On a CPU, those that the process has computed, over all its threads: others who use the same
     machine then do not count, as they would by the clock on the wall. With an accelerator, the
@@ -37,7 +37,7 @@ def clock() -> float:
 
 
 class StepTimer:
-    """Times the training step of a config: forward, backward and update, on one batch in memory.
+    """Time the training step of a config: forward, backward and update, on one batch in memory.
 
     Args:
         cfg: A pretraining config.
@@ -62,7 +62,7 @@ class StepTimer:
 
 
 def measure_in_turn(timers: Mapping[str, object]) -> dict[str, float]:
-    """Median seconds per step of each; all are measured in turn, several times over.
+    """Measure the median seconds per step of several trainings in turn.
 
     What slows the machine down for a while then slows down all of them, not one.
 
@@ -80,7 +80,7 @@ def measure_in_turn(timers: Mapping[str, object]) -> dict[str, float]:
 def train_stage(
     stage: Stage, steps: int, seed: int, parent: Path | None, folder: Path
 ) -> tuple[Path, dict[str, float]]:
-    """Train a stage, go on with it where it was stopped, or find that it is done.
+    """Train a stage; resume it if it was stopped, skip it if it is done.
 
     The schedule is stretched to the number of steps. What is trained has a folder named by its
     content, so that runs which have a stage in common train it once.
@@ -133,7 +133,7 @@ def train_stage(
 
 
 def fit_schedule(cfg: Config, steps: int) -> None:
-    """Make a config train for so many iterations; learning rates keep their shape over them.
+    """Set the number of iterations of a config, and stretch its learning rate schedule over them.
 
     Raises:
         ValueError: The config counts in epochs.

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and saying plainly why it failed."""
+"""Write files atomically, and explain write errors."""
 
 import errno
 import os
@@ -42,11 +42,11 @@ REASONS = {
 
 
 class WriteError(OSError):
-    """A file could not be written; the message says which and why. What was there is unharmed."""
+    """Error of a file that could not be written; a previous file is unharmed."""
 
 
 def explain(error: Exception, path: str | os.PathLike) -> WriteError:
-    """The error to raise where ``error`` came up while ``path`` was written.
+    """Turn an error that came up while ``path`` was written into a WriteError.
 
     Args:
         error: An OSError, or the RuntimeError that ``torch.save`` makes of one.
@@ -66,7 +66,7 @@ def explain(error: Exception, path: str | os.PathLike) -> WriteError:
 
 
 def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file next to ``path``; when it lies on the disk, it takes the name ``path``.
+    """Write a file atomically: next to ``path`` first, then renamed.
 
     Args:
         path: The file; one that is there is replaced.
@@ -96,12 +96,12 @@ def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) ->
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a text file whole or not at all; raises as :func:`write_whole`."""
+    """Write a text file atomically; raises as :func:`write_whole`."""
     write_whole(path, lambda file: file.write(text.encode()))
 
 
 def finish(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
-    """Give a file or folder that is completely written its name, after it reached the disk.
+    """Flush a completely written file or folder to disk, and give it its name.
 
     Raises:
         OSError: It could not be flushed or renamed.
@@ -117,7 +117,7 @@ def finish(temporary: str | os.PathLike, path: str | os.PathLike) -> None:
 
 
 def remove_unfinished(folder: str | os.PathLike) -> list[str]:
-    """Remove what processes that were killed while they wrote have left in a folder.
+    """Remove the temporary files that killed processes left in a folder.
 
     Returns:
         The names of what was removed.
@@ -132,7 +132,7 @@ def remove_unfinished(folder: str | os.PathLike) -> list[str]:
 
 
 def check_writable(folder: str | os.PathLike) -> None:
-    """Create a folder where needed, and write a small file into it.
+    """Check that a folder can be created and written to.
 
     Raises:
         WriteError: That is not possible.
@@ -149,7 +149,7 @@ def check_writable(folder: str | os.PathLike) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file or the list of a folder's files is on the disk."""
+    """fsync a file or directory."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Which files are videos and images, and the ones below a folder."""
+"""Endings of video and image files, and listing of folders."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 
 
 def list_media(folder: str | os.PathLike, endings: Sequence[str] = VIDEOS + IMAGES) -> list[str]:
-    """Videos and images below a folder, sorted.
+    """List videos and images below a folder, sorted.
 
     Links are followed; hidden files, and what is in hidden folders, are left out.
 

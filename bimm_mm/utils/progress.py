@@ -1,4 +1,4 @@
-"""How far a long job is, and how long it will take."""
+"""Progress of a long job with the time left."""
 
 import time
 from datetime import timedelta
@@ -8,7 +8,7 @@ from rich.console import Console
 
 
 class Progress:
-    """A bar in a terminal, and a line every few seconds in a log.
+    """Progress as a bar in a terminal, as a line every few seconds in a log.
 
     Example::
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]], align: str = '') -> str:
-    """A Markdown table.
+    """Format a Markdown table.
 
     Args:
         head: Titles of the columns.

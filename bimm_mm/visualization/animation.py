@@ -1,4 +1,4 @@
-"""Reconstructions that move: a tile for each stage, all frames of a clip (our choice)."""
+"""Animate reconstructions: a tile for each stage, all frames of a clip."""
 
 import textwrap
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def animate_reconstruction(
     sample: int = 0,
     title: str | None = None,
 ) -> np.ndarray:
-    """All frames of a sample: the input and the targets above, what is seen and predicted below.
+    """Draw all frames of a sample: input and targets above, visible patches and predictions below.
 
     A column is the input or a stage; predictions are completed with the target where nothing was
     predicted. Images stand still beside clips.

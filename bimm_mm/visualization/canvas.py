@@ -1,4 +1,4 @@
-"""What the pictures are drawn on, in pixels, and the scales by which colors are read."""
+"""Figures measured in pixels, and color scales."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ class Canvas:
 
 
 def outline(tokens: np.ndarray) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """The border between chosen tokens, (H', W') bool, and others: lines ((x, y), (x, y))."""
+    """Return the border around chosen tokens, (H', W') bool, as lines ((x, y), (x, y))."""
     around = np.pad(tokens, 1).astype(np.int8)
     across = np.argwhere(np.diff(around, axis=0)[:, 1:-1])
     down = np.argwhere(np.diff(around, axis=1)[1:-1])
@@ -45,7 +45,7 @@ def outline(tokens: np.ndarray) -> list[tuple[tuple[int, int], tuple[int, int]]]
 
 
 def draw_scale(canvas: Canvas, stage: StagePicture, x: int, y: int, height: int) -> None:
-    """How the colors of a stage are read; nothing where they are those of the world."""
+    """Draw the color scale of a stage, if its colors are not those of the input."""
     view = stage.view
     if isinstance(view, GaborView):
         _draw_orientations(canvas, x, y)
@@ -68,7 +68,7 @@ def draw_scale(canvas: Canvas, stage: StagePicture, x: int, y: int, height: int)
 
 
 def _draw_orientations(canvas: Canvas, x: int, y: int, side: int = 90) -> None:
-    """A fan of lines in the colors of their orientation."""
+    """Draw a fan of lines in the colors of their orientation."""
     axes = canvas.axes(x, y, side, side)
     axes.set(xlim=(-1, 1), ylim=(1, -1), facecolor='black', xticks=[], yticks=[])
     count = 8

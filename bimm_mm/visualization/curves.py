@@ -1,4 +1,4 @@
-"""The scalars of a run as mmengine logged them, and curves of one or several runs."""
+"""Read the scalars that mmengine logged, and draw curves of one or several runs."""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ Run = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def read_run(path: str | Path) -> Run:
-    """The scalars of a run: for each name its steps and values.
+    """Read the scalars of a run: steps and values by name.
 
     Args:
         path: A ``scalars.json``, or a work dir. Of a work dir, all starts of the run
@@ -71,7 +71,7 @@ def read_run(path: str | Path) -> Run:
 
 
 def draw_curves(runs: Mapping[str, Run]) -> Figure:
-    """A panel for each kind of scalar that any run has; a style of line for each run.
+    """Draw a panel for each kind of scalar, a line style for each run.
 
     Args:
         runs: Of :func:`read_run`, by the name that the legend shows.

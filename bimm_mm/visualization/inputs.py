@@ -11,7 +11,7 @@ from torch import Tensor
 def read_clip(
     path: str | Path, num_frames: int, interval: int, size: tuple[int, int], start: int | None
 ) -> Tensor:
-    """Some frames of a video, the short side resized and the center cropped.
+    """Read frames of a video, the short side resized and the center cropped.
 
     Args:
         path: The video.
@@ -49,7 +49,7 @@ def read_clip(
 
 
 def read_image(path: str | Path, size: tuple[int, int]) -> Tensor:
-    """An image, the short side resized and the center cropped: (3, H, W) RGB, uint8.
+    """Read an image, the short side resized and the center cropped: (3, H, W) RGB, uint8.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -1,4 +1,4 @@
-"""What a branch made of a batch, as images without any drawing."""
+"""Turn the step of a branch into images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How the values of each target look as a picture. Everything here is our choice.
+"""Turn the values of each target into pictures.
 
 A view turns the tokens of a target into maps, and maps into colors. NaN stands for "nothing was
 predicted here" all along, and becomes a flat gray at the end.
@@ -27,7 +27,7 @@ HIDDEN = 0.55  # the gray of patches of which nothing is shown
 
 
 class TargetView:
-    """How a target is shown; as such, one strength per token, which any target has.
+    """View of a target; this base shows one strength per token, which any target has.
 
     Args:
         target: What made the values.
@@ -65,7 +65,7 @@ class TargetView:
         return unpatchify(strength, (1, 1, 1), self.token_grid(x))
 
     def limit(self, maps: Tensor) -> float:
-        """The value shown as the brightest, so that outliers do not darken all the rest."""
+        """Return the value shown as the brightest, so that outliers do not darken the rest."""
         return max(float(np.nanpercentile(maps.numpy(), 99.5)), 1e-6)
 
     def colors(self, maps: Tensor, limit: float) -> np.ndarray:
@@ -226,7 +226,7 @@ VIEWS: dict[type, type[TargetView]] = {
 
 
 def view_of(target: BaseTarget, mean: Tensor, std: Tensor) -> TargetView:
-    """The view of a target, see :class:`TargetView`."""
+    """Return the view of a target, see :class:`TargetView`."""
     kind = next((VIEWS[cls] for cls in type(target).__mro__ if cls in VIEWS), TargetView)
     return kind(target, mean, std)
 

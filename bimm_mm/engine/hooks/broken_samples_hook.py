@@ -1,4 +1,4 @@
-"""What the datasets replaced is collected, and too much of it stops the run. Our choice."""
+"""Report samples that were replaced because their file is broken, and stop if they are too many."""
 
 import json
 from collections import Counter
@@ -16,12 +16,12 @@ REPORT = 'broken_samples.jsonl'
 
 
 class TooManyBrokenSamples(RuntimeError):
-    """The share of broken samples is so high that something else must be wrong."""
+    """Too many samples are broken: something else than single files must be wrong."""
 
 
 @HOOKS.register_module()
 class BrokenSamplesHook(Hook):
-    """Report broken samples once, and stop where there are too many.
+    """Report each broken sample once, and stop the run if there are too many.
 
     Datasets replace broken samples (:class:`bimm_mm.datasets.broken.ReplaceBroken`). This hook
     writes each of them once into ``broken_samples.jsonl`` in the work dir, as ``{"path", "reason",
@@ -53,7 +53,7 @@ class BrokenSamplesHook(Hook):
         self.max_share, self.min_count, self.interval = max_share, min_count, interval
 
     def before_train(self, runner: Runner) -> None:
-        """Begin to count; in a run that is resumed, read what was reported before."""
+        """Start counting; a resumed run reads what was reported before."""
         self._report = Path(runner.work_dir) / REPORT
         self._reported = set()
         if runner._resume and self._report.is_file():
@@ -68,7 +68,7 @@ class BrokenSamplesHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
     ) -> None:
-        """See which samples of the batch stand for others."""
+        """Collect the replaced samples of the batch."""
         replaced = _replaced_in(data_batch)
         self._new += [(path, reason, runner.iter + 1) for path, reason in replaced]
         # not the length of the batch, which holds several clips of each sample at times
@@ -85,7 +85,7 @@ class BrokenSamplesHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
     ) -> None:
-        """A data set without ``test_mode`` replaces samples in evaluation, too: refuse it."""
+        """Refuse replaced samples in evaluation, as a data set without ``test_mode`` makes them."""
         for path, reason in _replaced_in(data_batch):
             raise RuntimeError(
                 f'{path} is broken ({reason}), and another sample was evaluated in its place: set '
@@ -95,7 +95,7 @@ class BrokenSamplesHook(Hook):
     after_test_iter = after_val_iter
 
     def _collect(self, runner: Runner) -> None:
-        """Exchange news with the other processes, and report it."""
+        """Gather the replaced samples of all processes, and report them."""
         news = all_gather_object((self._asked, self._new))
         self._new = []
         self._asked_by_all = sum(asked for asked, _ in news)
@@ -123,7 +123,7 @@ class BrokenSamplesHook(Hook):
             runner.logger.warning(f'cannot write {self._report}: {error.strerror}')
 
     def _distinct(self, runner: Runner) -> int:
-        """How many different samples were asked for, at most."""
+        """Return an upper bound of the number of different samples that were drawn."""
         return min(self._asked_by_all, len(runner.train_loop.dataloader.dataset))
 
     def _check(self, runner: Runner) -> None:
@@ -144,14 +144,14 @@ class BrokenSamplesHook(Hook):
 
 
 def _replaced_in(data_batch: dict | None) -> list[tuple[str, str]]:
-    """Path and reason of each sample that others of the batch stand for."""
+    """Return path and reason of each sample of a batch that was replaced."""
     samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
     elements = [sample for sample in samples or [] if isinstance(sample, BaseDataElement)]
     return [pair for element in elements for pair in element.get(KEY, [])]
 
 
 def _path_in(line: str) -> str | None:
-    """The path in a line of a report, if the line is whole."""
+    """Return the path in a line of a report; None for a line that was cut off."""
     try:
         return json.loads(line)['path']
     except ValueError:

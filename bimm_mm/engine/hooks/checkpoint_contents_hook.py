@@ -1,4 +1,4 @@
-"""What a checkpoint holds: shared blocks once, and where it comes from."""
+"""Store shared blocks once, and metadata about the weights, in checkpoints."""
 
 import re
 from importlib.metadata import PackageNotFoundError, version
@@ -30,7 +30,7 @@ PACKAGES = (
 
 @HOOKS.register_module()
 class CheckpointContentsHook(Hook):
-    """Store shared blocks once, and say in the metadata what the weights are.
+    """Store shared blocks once, and describe the weights in the checkpoint's metadata.
 
     A state dict has the shared blocks under the names of both branches. From an accelerator,
     mmengine copies each of them, and the file would hold both copies; this hook makes them one
@@ -95,7 +95,7 @@ def tie_shared_blocks(state: dict[str, Tensor], num_shared: int) -> None:
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of the packages that a run depends on, of those that are installed."""
+    """Return the versions of the installed packages that a run depends on."""
     found = {}
     for name in PACKAGES:
         try:
@@ -106,7 +106,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def _backbones(model: dict) -> dict[str, dict]:
-    """The configs of the encoders in a model's config, by branch, without their ``init_cfg``."""
+    """Return the configs of a model's encoders by branch, without their ``init_cfg``."""
     configs = {name: model[name]['backbone'] for name in BRANCHES if name in model}
     if not configs and model.get('backbone', {}).get('type', '').endswith('BimmViT'):
         is_video = model['backbone'].get('num_frames') is not None

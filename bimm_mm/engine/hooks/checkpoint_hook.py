@@ -1,4 +1,4 @@
-"""Checkpoints that are complete or not there."""
+"""Write checkpoints atomically, and find the newest complete one."""
 
 import os
 import re
@@ -21,7 +21,7 @@ STOPPED = 'stopped_iter_{}.pth'
 
 @HOOKS.register_module()
 class WholeCheckpointHook(CheckpointHook):
-    """mmengine's CheckpointHook for machines that may fail at any moment.
+    """CheckpointHook with atomic writes, for machines that may fail at any moment.
 
     - A checkpoint gets its name when all of it lies on the disk, and so does ``last_checkpoint``.
     - Outdated checkpoints are removed after the new one is complete, and named in
@@ -36,7 +36,7 @@ class WholeCheckpointHook(CheckpointHook):
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Have all checkpoints of the run written whole, and find the newest if it resumes."""
+        """Make all checkpoints of the run atomic, and find the newest one if it resumes."""
         if 'save_checkpoint' not in vars(runner):  # else it has been done
             runner.save_checkpoint = _save_whole(runner.save_checkpoint)
         if runner._resume and runner._load_from is None:
@@ -47,7 +47,7 @@ class WholeCheckpointHook(CheckpointHook):
             barrier()
 
     def out_dir_of(self, runner: Runner) -> Path:
-        """Where the checkpoints of a run lie."""
+        """Return the folder of a run's checkpoints."""
         return _out_dir(runner.work_dir, self.out_dir)
 
     def before_train(self, runner: Runner) -> None:
@@ -60,7 +60,7 @@ class WholeCheckpointHook(CheckpointHook):
         super().before_train(runner)
 
     def save_now(self, runner: Runner, iteration: int) -> str:
-        """Save the state after ``iteration`` iterations of the run, to resume from.
+        """Save a checkpoint to resume from, of the state after ``iteration`` iterations.
 
         Args:
             runner: With the weights and the optimizer of that moment.
@@ -127,7 +127,7 @@ class WholeCheckpointHook(CheckpointHook):
 
 
 def checkpoint_to_resume(cfg: Config) -> Path | None:
-    """The checkpoint that a run of this config will go on from; None where it starts anew."""
+    """Return the checkpoint that a run of this config resumes from; None if it starts anew."""
     if not cfg.get('resume'):
         return None
     if cfg.get('load_from'):
@@ -137,7 +137,7 @@ def checkpoint_to_resume(cfg: Config) -> Path | None:
 
 
 def newest_checkpoint(*folders: str | os.PathLike) -> Path | None:
-    """The complete checkpoint of the most iterations in some folders, best ones left out.
+    """Return the complete checkpoint with the most iterations in some folders, except best ones.
 
     Files that were copied have any time of modification, so the iterations that a checkpoint says
     it has seen decide; of several with as many, the one that ``last_checkpoint`` names, then the
@@ -158,17 +158,17 @@ def newest_checkpoint(*folders: str | os.PathLike) -> Path | None:
 
 
 def _out_dir(work_dir: str, out_dir: str | None) -> Path:
-    """mmengine keeps the checkpoints of several runs apart in one ``out_dir``."""
+    """Return the folder of a run's checkpoints, below ``out_dir`` where that is set."""
     return Path(work_dir) if out_dir in (None, work_dir) else Path(out_dir) / Path(work_dir).name
 
 
 def _name_in(last: Path) -> str:
-    """The file that a ``last_checkpoint`` names; its folder may be that of before a copy."""
+    """Return the file that ``last_checkpoint`` names, in the folder where it is now."""
     return Path(last.read_text().strip()).name if last.is_file() else ''
 
 
 def _iterations_of(path: Path) -> int | None:
-    """Iterations that a checkpoint has seen; None for what is not one to resume from."""
+    """Return the iterations of a checkpoint; None for a file that cannot be resumed from."""
     if path.is_dir():  # sharded, and complete since it has its name
         parts = [_iterations_of(part) for part in path.glob('rank*.pth')]  # FSDP's
         if parts and None not in parts:
@@ -184,7 +184,7 @@ def _iterations_of(path: Path) -> int | None:
 
 
 def _save_whole(save):
-    """``runner.save_checkpoint`` such that the file has its name only when it is complete."""
+    """Replace ``runner.save_checkpoint``: the file gets its name only when it is complete."""
 
     @wraps(save)
     def save_whole(out_dir: str, filename: str, *args, **kwargs) -> None:

@@ -1,4 +1,4 @@
-"""torch.compile for the part of a step that takes the time."""
+"""Compile the Transformer blocks of a model with torch.compile."""
 
 from collections.abc import Iterable
 
@@ -45,7 +45,7 @@ class CompileHook(Hook):
 
 
 def compile_modules(modules: Iterable[nn.Module], **options) -> None:
-    """Compile modules in place, many of one class.
+    """Compile many modules of one class in place.
 
     These are one piece of code, of which torch keeps 8 versions: too few for all widths and shapes,
     and with drop path, where each block has a probability of its own.

@@ -1,4 +1,4 @@
-"""A run that was killed goes on as if nothing had happened, iteration by iteration."""
+"""Bit-exact resume of an interrupted run."""
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import broadcast, get_dist_info
@@ -17,7 +17,7 @@ EXTENTS = ('begin', 'end', 'total_iters', 'T_max')
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Make a resumed run the same, bit for bit, as one that was never stopped.
+    """Resume an interrupted run bit for bit as if it had never stopped.
 
     Weights, optimizer, schedulers, loss scale and the log's history are in mmengine's checkpoints.
     This hook adds the rest, for runs by epochs and by iterations, on one device or many:
@@ -42,7 +42,7 @@ class ExactResumeHook(Hook):
         self._resumed: dict = {}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take up the place in the data, and fit iterations and schedules to another batch."""
+        """Restore the data position; rescale iterations and schedules if the batch size changed."""
         if not runner._resume:
             return
         meta = checkpoint['meta']
@@ -79,7 +79,7 @@ class ExactResumeHook(Hook):
         )
 
     def before_train(self, runner: Runner) -> None:
-        """Number and seed the batches, from where the checkpoint stood."""
+        """Number and seed the batches, from the restored position on."""
         rank, _ = get_dist_info()
         seed = tensor(self._resumed.get('seed', runner.seed))
         broadcast(seed)  # with diff_rank_seed, each process has another
@@ -106,18 +106,18 @@ class ExactResumeHook(Hook):
         self._start = (runner.iter, done)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Tell the batches which pass this is."""
+        """Set the epoch of the batch sampler."""
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             self._batches.epoch = runner.epoch
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Seed whatever the model draws."""
+        """Seed the random numbers that the model draws in this iteration."""
         seed_everything(derive_seed(ITERATION, self.seed, self.rank, runner.iter))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Write down the place in the data."""
+        """Store the data position in the checkpoint."""
         loop, meta = runner.train_loop, checkpoint['meta']
         if isinstance(loop, EpochBasedTrainLoop):
             batches = meta['iter'] - meta['epoch'] * len(loop.dataloader)
@@ -130,7 +130,7 @@ class ExactResumeHook(Hook):
 
     @staticmethod
     def _layout(loader: DataLoader) -> dict[str, int]:
-        """What must be the same for a resumed run to be exact."""
+        """Return the settings that must be equal for a resumed run to be exact."""
         _, processes = get_dist_info()
         return {
             'processes': processes,
@@ -139,14 +139,14 @@ class ExactResumeHook(Hook):
         }
 
     def _batches_done(self, loader: DataLoader) -> int:
-        """Batches that the samples seen make in this run; of the epoch, in a run by epochs."""
+        """Return how many batches of this run the samples seen make up; of the epoch, by epochs."""
         layout = self._layout(loader)
         samples = self._resumed.get('samples', 0)
         return samples // (layout['batch size'] * layout['processes'])
 
 
 class _ContinuedBatches:
-    """Takes the place of IterBasedTrainLoop's iterator over the data.
+    """Iterator over the data for IterBasedTrainLoop that continues where the checkpoint was saved.
 
     Args:
         loader: Of numbered batches.

@@ -11,7 +11,7 @@ PREFIX = 'train/explained_'
 
 @HOOKS.register_module()
 class ExplainedVarianceHook(Hook):
-    """Warn when a stage explains nothing of its target, and keep averages of that defined.
+    """Warn when a stage explains nothing of its target; keep NaN out of averages.
 
     Where a target is constant over a batch (static clips have no motion), its explained variance
     is not defined, and the model gives NaN. The hook leaves such values out of the histories, so

@@ -1,4 +1,4 @@
-"""A loss that explodes does not reach the weights."""
+"""Stop a run before a loss that is not finite reaches the weights."""
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_dist_info
@@ -19,7 +19,7 @@ FILE_KEYS = ('filename', 'img_path', 'frame_dir')  # mmaction2's and mmpretrain'
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Stop the run before a loss or a gradient that is NaN or infinite gets into the weights.
+    """Stop the run before a NaN or infinite loss or gradient reaches the weights.
 
     Under loss scaling (float16), such a step is skipped by the scaler, as mmengine does it, and
     the run stops only after ``patience`` of them in a row. Else it stops at once: the state before
@@ -43,7 +43,7 @@ class FiniteLossHook(Hook):
         self._handles: list = []
 
     def before_train(self, runner: Runner) -> None:
-        """Look at what the model returns, and at each step of the optimizer."""
+        """Register hooks on the model's output and on the optimizer's steps."""
         self._runner = runner
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         optimizer = runner.optim_wrapper.optimizer
@@ -54,14 +54,14 @@ class FiniteLossHook(Hook):
             self._handles.append(model.register_forward_hook(self._check_losses))
 
     def after_train(self, runner: Runner) -> None:
-        """Look no more."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Note what the batch is made of."""
+        """Record which samples the batch holds."""
         self._stepped = False
         batches = runner.train_dataloader.batch_sampler
         if isinstance(batches, NumberedBatches):
@@ -70,7 +70,7 @@ class FiniteLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
     ) -> None:
-        """Count the steps that loss scaling has skipped.
+        """Count the steps that loss scaling skipped.
 
         Raises:
             FloatingPointError: There were more than ``patience`` in a row.
@@ -100,12 +100,12 @@ class FiniteLossHook(Hook):
                 self._losses[name] = self._losses.get(name, 0) + total
 
     def _check_losses(self, model: nn.Module, args: tuple, output: object) -> None:
-        """After each forward pass."""
+        """Check the losses of a forward pass."""
         if self._losses:
             self._check(torch.zeros_like(next(iter(self._losses.values()))))
 
     def _check_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
-        """Before a step of the optimizer."""
+        """Check losses and gradients before a step of the optimizer."""
         if skips_step(optimizer):
             return
         self._stepped = True
@@ -160,6 +160,6 @@ def skips_step(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def _name(dataset: Dataset, index: int) -> str:
-    """The file of a sample, where the dataset knows it."""
+    """Return the file of a sample, if the dataset knows it."""
     info = dataset.get_data_info(index) if hasattr(dataset, 'get_data_info') else {}
     return next((str(info[key]) for key in FILE_KEYS if key in info), f'sample {index}')

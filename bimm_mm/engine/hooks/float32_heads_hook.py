@@ -1,4 +1,4 @@
-"""Detection under mixed precision: encoder and convolutions in it, boxes in float32."""
+"""Keep the boxes of detectors in float32 under mixed precision."""
 
 import torch
 from mmengine.hooks import Hook
@@ -9,7 +9,7 @@ from torch import nn
 
 @HOOKS.register_module()
 class Float32HeadsHook(Hook):
-    """Turn what the heads of an mmdet detector predict into float32.
+    """Convert the predictions of an mmdet detector's heads to float32.
 
     mmdet makes anchors and boxes in the precision of the predictions. For bfloat16, mmcv's NMS has
     no kernel, and between 512 and 1024 pixels it only knows every fourth; float16 knows every half
@@ -22,7 +22,7 @@ class Float32HeadsHook(Hook):
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Look for the heads: what has a ``loss_by_feat`` (dense) or ``loss_and_target`` (RoI)."""
+        """Find the heads: modules with ``loss_by_feat`` (dense) or ``loss_and_target`` (RoI)."""
         for module in runner.model.modules():
             if hasattr(module, 'loss_by_feat') or hasattr(module, 'loss_and_target'):
                 module.register_forward_hook(_to_float32)

@@ -35,7 +35,7 @@ class GradientNormHook(Hook):
         self._handle = None
 
     def before_train(self, runner: Runner) -> None:
-        """Listen to the optimizer's steps."""
+        """Register a hook on the optimizer's steps."""
         optimizer = runner.optim_wrapper.optimizer
         if not hasattr(optimizer, 'register_step_pre_hook'):  # DeepSpeed's
             print_log(f'{type(optimizer).__name__} holds no gradients to measure', 'current')
@@ -63,6 +63,6 @@ class GradientNormHook(Hook):
         self._handle = optimizer.register_step_pre_hook(measure)
 
     def after_train(self, runner: Runner) -> None:
-        """Stop listening."""
+        """Remove the hook."""
         if self._handle is not None:
             self._handle.remove()

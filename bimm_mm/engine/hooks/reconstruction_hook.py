@@ -1,4 +1,4 @@
-"""Pictures of what a model reconstructs, while it trains."""
+"""Draw reconstructions while a model trains."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 @HOOKS.register_module()
 class ReconstructionHook(Hook):
-    """Draw the same samples with the same masks again and again, as the training goes on.
+    """Draw reconstructions of the same samples with the same masks at regular intervals.
 
     The samples are those of the first batch. The picture goes to the runner's visualizer, as
     ``reconstruction``: with ``LocalVisBackend`` into ``vis_data/vis_image`` of the work dir, with
@@ -42,7 +42,7 @@ class ReconstructionHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
     ) -> None:
-        """Draw when it is time."""
+        """Draw every ``interval`` iterations and at the end."""
         if self._batch is None:
             self._batch = {name: part[: self.samples] for name, part in data_batch.items()}
             self._batch['inputs'] = [x.clone() for x in self._batch['inputs']]
@@ -58,7 +58,7 @@ class ReconstructionHook(Hook):
 
     @torch.no_grad()
     def draw(self, runner: Runner, sharded: bool) -> np.ndarray:
-        """The picture, (H, W, 3) RGB uint8. Random numbers of the training are left as they are."""
+        """Return the picture, (H, W, 3) RGB uint8; the random state of the training stays."""
         # drawing needs matplotlib, a run without this hook does not
         from ...visualization import draw_reconstruction
 

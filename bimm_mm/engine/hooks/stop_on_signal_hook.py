@@ -1,4 +1,4 @@
-"""A run that is told to go writes a checkpoint first."""
+"""Save a checkpoint and exit on SIGTERM or SIGUSR1."""
 
 import multiprocessing
 import os
@@ -42,7 +42,7 @@ class StopOnSignalHook(Hook):
         self._before: dict = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Listen to the signals."""
+        """Install the signal handlers."""
         checkpoint_hook(runner)
         self._trainer = os.getpid()
         for loop in (runner.train_loop, runner.val_loop):
@@ -55,7 +55,7 @@ class StopOnSignalHook(Hook):
             os.register_at_fork(after_in_child=self._forked)
 
     def after_train(self, runner: Runner) -> None:
-        """Stop listening."""
+        """Restore the previous signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
@@ -63,11 +63,11 @@ class StopOnSignalHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
     ) -> None:
-        """Save and exit if any process was told to."""
+        """Save and exit if any process received a signal."""
         self._stop_if_told(runner, runner.iter + 1)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """As after an iteration of training."""
+        """Save and exit if any process received a signal."""
         if self._before:
             self._stop_if_told(runner, runner.iter)
 
@@ -75,7 +75,7 @@ class StopOnSignalHook(Hook):
         self.received = signal.Signals(number)
 
     def _forked(self) -> None:
-        """A new process would inherit the handler, and never end when it is told to."""
+        """Reset the handler in a forked process, which would otherwise never end on a signal."""
         if self._before:
             _obey(self._trainer, None, 0)
 
@@ -93,7 +93,7 @@ class StopOnSignalHook(Hook):
 
 
 def checkpoint_hook(runner: Runner) -> WholeCheckpointHook:
-    """The run's hook that can save at any moment.
+    """Return the run's hook that can save at any moment.
 
     Raises:
         TypeError: The config has another checkpoint hook, or none.
@@ -108,7 +108,7 @@ def checkpoint_hook(runner: Runner) -> WholeCheckpointHook:
 
 
 def _obey(trainer: int, init: Callable | None, worker: int) -> None:
-    """Let this process end when the trainer or its own parent says so, and for nobody else.
+    """Make this process obey signals of the trainer and of its own parent only.
 
     The two differ under the start method 'forkserver', and in what a worker starts.
     """
@@ -125,7 +125,7 @@ def _wait_for(trainer: int) -> None:
 
 
 def _shield_fork_server(loader: DataLoader) -> None:
-    """Start the process that will fork the workers such that it does not get the signals.
+    """Start the fork server such that it does not receive the signals.
 
     Workers end with it, and it ends with the trainer.
     """

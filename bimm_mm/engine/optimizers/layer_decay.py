@@ -1,4 +1,4 @@
-"""Learning rates that fall from layer to layer, in few parameter groups."""
+"""Layer-wise learning rate decay for the models of all four libraries."""
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -92,7 +92,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             )
 
     def _scale(self, layered: dict[str, nn.Module], name: str) -> float:
-        """The factor of the learning rate of the parameter ``name``."""
+        """Return the factor of the learning rate of the parameter ``name``."""
         owners = [prefix for prefix in layered if not prefix or name.startswith(f'{prefix}.')]
         if not owners:
             return 1.0
@@ -115,6 +115,6 @@ def _refuse_flat_parameters(module: nn.Module) -> None:
 
 
 def _plain(name: str) -> str:
-    """The name of a module or parameter without what FSDP and activation checkpointing insert."""
+    """Return a name without what FSDP and activation checkpointing insert into it."""
     parts = name.split('.')
     return '.'.join(p for p in parts if p not in ('_fsdp_wrapped_module', ''))

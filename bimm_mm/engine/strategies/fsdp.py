@@ -1,4 +1,4 @@
-"""Sharded data parallelism where two branches share blocks."""
+"""FSDP for models whose branches share blocks."""
 
 import torch
 from mmengine._strategy import FSDPStrategy
@@ -14,7 +14,7 @@ from ...models.layers import TransformerBlock
 
 @FUNCTIONS.register_module()
 def wrap_unshared_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:
-    """An ``auto_wrap_policy`` of FSDP: each Transformer block is a unit, but for the shared ones.
+    """Wrap each Transformer block that is not shared: an ``auto_wrap_policy`` of FSDP.
 
     FSDP replaces a block by a wrapped one in its first parent only, so that the other branch would
     be left with a shard of the weights. Shared blocks therefore belong to the outermost unit, which
@@ -34,7 +34,7 @@ def wrap_unshared_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int
 
 @STRATEGIES.register_module()
 class SharedBlocksFSDPStrategy(FSDPStrategy):
-    """mmengine's FSDPStrategy with what these models need, as one line of a config::
+    """FSDPStrategy for models with shared blocks, as one line of a config::
 
         strategy = dict(type='SharedBlocksFSDPStrategy')
 
@@ -84,7 +84,7 @@ class SharedBlocksFSDPStrategy(FSDPStrategy):
         return super()._wrap_model(model)
 
     def build_optim_wrapper(self, optim_wrapper, model: nn.Module) -> BaseOptimWrapper:
-        """As mmengine's, but that the norm to clip by is that of the whole gradient."""
+        """Build the optimizer wrapper; gradients are clipped by the norm of the whole gradient."""
         built = super().build_optim_wrapper(optim_wrapper, model)
         if getattr(built, 'clip_func', None) is torch.nn.utils.clip_grad_norm_:
 
@@ -95,7 +95,7 @@ class SharedBlocksFSDPStrategy(FSDPStrategy):
         return built
 
     def optim_state_dict(self) -> dict:
-        """The optimizer's whole state, on the first process; that of the others is empty.
+        """Return the optimizer's whole state on the first process, an empty one on the others.
 
         torch 2.11 gathers all entries of the state into one buffer and relies on the copy to the
         CPU to keep them apart. Where it is there already, they are gathered one by one.

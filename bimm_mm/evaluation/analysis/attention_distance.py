@@ -1,4 +1,4 @@
-"""How far attention looks: the mean distance from a token to those it attends to."""
+"""Mean attention distance of every block and head."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What a model costs: multiply-adds of a view, and of all views of a test."""
+"""Multiply-adds of a model: of one view, and of all views of a test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ CROPS = {'ThreeCrop': 3, 'TenCrop': 10}
 
 @dataclass(frozen=True)
 class Views:
-    """How a clip is shown to the model when it is tested.
+    """Views of a clip in a test protocol.
 
     Attributes:
         clips: Clips of a video.
@@ -27,7 +27,7 @@ class Views:
 
 
 def count_multiply_adds(model: nn.Module, size: Sequence[int]) -> int:
-    """Multiply-adds of one view: encoders and, where there is one, the head of classes.
+    """Count the multiply-adds of one view: of the encoders and the classification head, if any.
 
     Both products of attention count, as in the paper's figures; biases, norms and activations do
     not. Decoders of a pretrainer, necks and heads of detectors are left out.
@@ -53,12 +53,12 @@ def count_multiply_adds(model: nn.Module, size: Sequence[int]) -> int:
 
 
 def encoder_of(model: nn.Module) -> nn.Module:
-    """The backbone of a model, or the model where it is one."""
+    """Return the backbone of a model, or the model itself if it is one."""
     return getattr(model, 'backbone', model)
 
 
 def test_views(cfg: ConfigDict) -> Views:
-    """Clips, crops and size that a config tests with.
+    """Return the clips, crops and size that a config tests with.
 
     Clips and crops are read from the transforms of ``test_dataloader``; without one, there is one
     view. The size is that of the crops, else the backbone's ``num_frames`` and ``img_size``.

@@ -15,7 +15,7 @@ RESERVE = 2.0
 
 
 def build(cfg: Config, with_cp: bool) -> BaseModel:
-    """The config's model, with or without checkpoints of activations, untrained."""
+    """Build the config's model, with or without activation checkpointing."""
     config = cfg.copy().model
     config.pop('init_dorsal_from', None)
     for branch in (config.get('ventral'), config.get('dorsal')):
@@ -44,7 +44,7 @@ def autocast(bf16: bool):
 
 
 def kept_bytes(cfg: Config, batch_size: int, with_cp: bool, bf16: bool) -> tuple[int, int]:
-    """Number of parameters, and bytes that autograd keeps of a forward pass besides them."""
+    """Count the parameters, and the bytes that autograd keeps of a forward pass."""
     model = build(cfg, with_cp)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     for module in model.modules():
@@ -70,7 +70,7 @@ def kept_bytes(cfg: Config, batch_size: int, with_cp: bool, bf16: bool) -> tuple
 
 
 def count_terms(cfg: Config) -> list[dict]:
-    """Per option: parameters, and bytes per sample and besides, kept for the backward pass."""
+    """Count, for each option, parameters and the bytes kept per sample and in all."""
     rows = []
     for bf16 in (False, True):
         for with_cp in (False, True):
@@ -90,7 +90,7 @@ def count_terms(cfg: Config) -> list[dict]:
 
 
 def largest_batch(row: dict, gpu_memory: float, shards: int) -> tuple[float, int]:
-    """What does not depend on the batch, in GB per GPU, and the samples that fit beside it.
+    """Return the GB per GPU that do not depend on the batch, and the samples that fit beside them.
 
     Weights, gradients and both moments of AdamW are 4 bytes each, 16 per parameter in all, of which
     each of ``shards`` processes keeps its part. 4 more come on top: with DDP (one shard) the

@@ -1,11 +1,11 @@
-"""What each stage asks of the parameters that several stages share."""
+"""Gradients of each stage's loss in the parameters that several stages share."""
 
 import torch
 from torch import Tensor, nn
 
 
 def stage_gradients(model: nn.Module, batch: dict) -> dict[str, Tensor]:
-    """The gradient of every loss, by itself, in the blocks that belong to the first stage.
+    """Compute the gradient of every loss by itself in the blocks of the first stage.
 
     Those blocks are below all losses of a branch, and with sharing below those of both branches.
     Without sharing, the gradients of the two branches are in different parameters; each is set to
@@ -38,7 +38,7 @@ def stage_gradients(model: nn.Module, batch: dict) -> dict[str, Tensor]:
 
 
 def compare_gradients(gradients: dict[str, Tensor]) -> tuple[list[str], Tensor, Tensor]:
-    """Names, norms (n,) and cosines (n, n) of gradients; a cosine with zero is zero."""
+    """Return names, norms (n,) and cosines (n, n) of gradients; a cosine with zero is zero."""
     names = list(gradients)
     stack = torch.stack([gradients[name] for name in names]).double()
     norms = stack.norm(dim=1)
