@@ -26,7 +26,6 @@ COMMANDS = {
     '--cfg-options model.init_dorsal_from=EVIL',
     'test.py': f'{FINETUNE} EVIL --work-dir w --cfg-options {SMALL}',
     'inference.py': f'{FINETUNE} EVIL video.mp4 --device cpu --cfg-options {SMALL}',
-    'image_demo.py': 'configs/bimm/maskrcnn_coco_vitb.py EVIL pictures --device cpu',
     'benchmarks/knn.py': 'configs/bimm/demo/joint_shapes.py EVIL',
     'analysis_tools/probe_pathway.py': 'configs/bimm/demo/joint_shapes.py EVIL --out-dir o',
     'analysis_tools/stage_gradients.py': 'configs/bimm/demo/joint_shapes.py EVIL --out-dir o',
@@ -46,7 +45,6 @@ COMMANDS = {
 NEEDS = {
     'test.py': 'mmaction',
     'inference.py': 'decord',
-    'image_demo.py': 'mmdet',
     'deployment/export_onnx.py': 'onnxruntime',
     'dataset_converters/extract_contours.py': 'segment_anything',
 }
