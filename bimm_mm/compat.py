@@ -23,6 +23,7 @@ import mmengine
 import numpy as np
 import torch
 from mmengine._strategy.fsdp import FSDPStrategy
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.runner.loops import _InfiniteDataloaderIterator
@@ -66,6 +67,15 @@ def apply() -> None:
     refuse_code_in_checkpoints()
     order_fsdp_optimizer_state()
     start_workers_with_the_first_batch()
+    let_configs_be_found()
+
+
+# mmengine 0.10.7: configs of other packages ------------------------------------------------------
+
+
+def let_configs_be_found() -> None:
+    """Let ``_base_ = 'bimm_mm::bimm/joint_k400_vitb.py'`` work: mmengine has a list of packages."""
+    MODULE2PACKAGE.setdefault('bimm_mm', 'bimm_mm')
 
 
 # mmaction2 1.2.0 ----------------------------------------------------------------------------------

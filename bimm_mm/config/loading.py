@@ -11,19 +11,33 @@ from .check import ConfigError, check_options
 from .paths import CONFIGS
 
 
-def find_config(path: str | os.PathLike, folder: str | os.PathLike = 'configs') -> Path:
-    """Find the config file at ``path``.
+def find_config(path: str | os.PathLike, folder: str | os.PathLike = CONFIGS) -> Path:
+    """Find a config file by its path, or a recipe by its bare name, from any folder.
+
+    Args:
+        path: A file, ``'configs/bimm/joint_k400_vitb.py'`` below the folder of recipes, or
+            ``'joint_k400_vitb'``.
+        folder: The folder of recipes.
 
     Raises:
-        ConfigError: There is no such file; the message names the files in ``folder`` most like it.
+        ConfigError: There is no such file, or several recipes have the name; the message says
+            which, or which names are most like it.
     """
-    path = Path(path)
+    path, folder = Path(path), Path(folder)
     if path.is_file():
         return path
-    configs = {str(file): file.stem for file in sorted(Path(folder).rglob('*.py'))}
-    near = difflib.get_close_matches(path.stem, set(configs.values()), n=3)
+    below = folder.parent / path
+    if not path.is_absolute() and path.parts[:1] == (folder.name,) and below.is_file():
+        return below
+    recipes = {str(file): file.stem for file in sorted(folder.rglob('*.py'))}
+    same = [file for file, stem in recipes.items() if path.name in (stem, f'{stem}.py')]
+    if len(same) == 1 and len(path.parts) == 1:
+        return Path(same[0])
+    if same and len(path.parts) == 1:
+        raise ConfigError(f'{path} is the name of several configs: {", ".join(same)}')
+    near = difflib.get_close_matches(path.stem, set(recipes.values()), n=3)
     raise ConfigError(
-        f'no config file {path}' + did_you_mean([f for f, s in configs.items() if s in near])
+        f'no config file {path}' + did_you_mean([f for f, s in recipes.items() if s in near])
     )
 
 

@@ -8,7 +8,13 @@ from ..contours.cache import missing_cache
 from ..contours.format import MANIFEST
 from .arguments import Path_, show
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
+_PACKAGE = Path(__file__).parents[1]
+# Recipes: those of the repository, or in an installed package the copy that mmengine looks for.
+CONFIGS = next(
+    folder
+    for folder in (_PACKAGE.parent / 'configs', _PACKAGE / '.mim' / 'configs')
+    if folder.is_dir() or folder.parent.name == '.mim'
+)
 CHECKPOINT_KEYS = ('load_from', 'init_from', 'init_dorsal_from', 'checkpoint')
 
 

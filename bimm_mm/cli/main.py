@@ -1,0 +1,62 @@
+"""The command ``bimm``: one name for all tools, from any folder."""
+
+import runpy
+import sys
+from pathlib import Path
+
+from ..version import __version__
+
+_PACKAGE = Path(__file__).parents[1]
+# Commands, the tools that do them, and what they do.
+COMMANDS = {
+    'train': ('train.py', 'train a model from a config'),
+    'test': ('test.py', "test a checkpoint with a config's test settings"),
+    'demo': ('demo.py', 'pretrain a small BIMM on generated clips and show what it learned'),
+    'inference': ('inference.py', 'classes or features of videos'),
+    'config': ('misc/print_config.py', 'print a config with everything it inherits'),
+    'verify': ('misc/verify_dataset.py', 'find missing and broken files of a data set'),
+    'resize': ('dataset_converters/resize_videos.py', 'rewrite videos so that they decode fast'),
+    'extract-contours': (
+        'dataset_converters/extract_contours.py',
+        'make the contours that the target of stage V2 reads',
+    ),
+    'import': ('model_converters/import_checkpoint.py', 'convert checkpoints of other libraries'),
+    'export': ('model_converters/export_branch.py', 'write an encoder for other libraries'),
+    'export-onnx': ('deployment/export_onnx.py', 'write a model as ONNX'),
+    'reconstruct': ('visualization/reconstruct.py', 'draw what a model reconstructs'),
+    'browse': ('visualization/browse_targets.py', 'draw what training will see'),
+    'curves': ('analysis_tools/plot_logs.py', 'draw the curves of runs'),
+    'knn': ('benchmarks/knn.py', 'nearest neighbors of a frozen encoder'),
+    'flops': ('analysis_tools/get_flops.py', 'count parameters and multiply-adds'),
+    'memory': ('analysis_tools/memory.py', 'count the memory of a step and the largest batch'),
+    'ablate': ('ablate.py', 'run a study: short runs that are compared'),
+}
+
+
+def tools_folder() -> Path:
+    """Return the folder of the tools: the repository's, or the copy in an installed package."""
+    folder = _PACKAGE.parent / 'tools'
+    return folder if (folder / 'train.py').is_file() else _PACKAGE / '.mim' / 'tools'
+
+
+def usage() -> str:
+    """List the commands."""
+    lines = [f'  {name:17s} {about}' for name, (_, about) in COMMANDS.items()]
+    head = 'usage: bimm COMMAND [ARGUMENTS]; bimm COMMAND --help says more\n\n'
+    return head + '\n'.join(lines)
+
+
+def main() -> None:
+    """Run the tool that a command names, with the arguments behind it."""
+    name, *arguments = sys.argv[1:] or ['--help']
+    if name in ('-h', '--help'):
+        print(usage())
+        return
+    if name == '--version':
+        print(__version__)
+        return
+    if name not in COMMANDS:
+        sys.exit(f"bimm: no command '{name}'\n\n{usage()}")
+    path = tools_folder() / COMMANDS[name][0]
+    sys.argv = [f'bimm {name}', *arguments]
+    runpy.run_path(str(path), run_name='__main__')
