@@ -21,6 +21,7 @@ FLOORS = (
     ('engine',),
     ('apis', 'studies'),
     ('cli',),
+    ('__main__',),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 LONGEST = 400  # lines

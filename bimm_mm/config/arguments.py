@@ -63,7 +63,7 @@ def unknown_arguments(node: dict, part: object, path: Path_) -> Iterator[str]:
             yield f'{show((*path, key), node[key])}: {what}'
 
 
-def misspelt_settings(cfg: dict, used: dict, known: set[str]) -> Iterator[str]:
+def misspelled_settings(cfg: dict, used: dict, known: set[str]) -> Iterator[str]:
     """Yield a line for each unknown setting of a data loader or at the top level.
 
     At the top anything may stand, to be used elsewhere in the config. So only what is nearly the

@@ -15,7 +15,7 @@ from mmengine.utils import get_object_from_string
 from .arguments import (
     did_you_mean,
     missing_package,
-    misspelt_settings,
+    misspelled_settings,
     show,
     unknown_arguments,
 )
@@ -107,8 +107,8 @@ def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
     used = {k: v for k, v in cfg.items() if k in RUNNER_KEYS and not k.startswith(unused)}
     scope = cfg.get('default_scope') or 'mmengine'
     contours = missing_contours(walk_dicts(used, ()), cfg.filename)
-    misspelt = misspelt_settings(cfg, used, RUNNER_KEYS)
-    problems = [*unknown_parts(used, scope), *misspelt, *missing_paths(used), *contours]
+    misspelled = misspelled_settings(cfg, used, RUNNER_KEYS)
+    problems = [*unknown_parts(used, scope), *misspelled, *missing_paths(used), *contours]
     if 'train' in loops:
         problems += schedule_problems(cfg)
     if cfg.get('model') and not any(problem.startswith('model') for problem in problems):

@@ -10,15 +10,12 @@ import cv2
 import numpy as np
 import torch
 
-from ..utils.media import VIDEOS, list_media
+from ..utils.media import IMAGES, VIDEOS, list_media
 from .cache import sample_key
 from .format import SUFFIX, ContourCacheError, ContourFile, image_file_name
 from .writer import ContourWriter
 
-EXTENSIONS = dict(
-    videos=VIDEOS,
-    images=('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif'),
-)
+EXTENSIONS = dict(videos=VIDEOS, images=IMAGES)
 IMAGES_PER_FILE = 256
 
 

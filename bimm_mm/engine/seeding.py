@@ -46,7 +46,7 @@ class NumberedBatches:
     Attributes:
         epoch: The pass over the data; set before each.
         start: (epoch, batches of it to leave out).
-        iteration: Of the run, for which the next batch is.
+        iteration: Number of the training iteration that takes the next batch.
         sampler: That of ``batches``, whose ``set_epoch`` mmengine calls.
     """
 

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from mmengine.fileio import list_dir_or_file
 
 VIDEOS = ('.mp4', '.webm', '.mkv', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.flv', '.3gp')
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
+IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.ppm', '.pgm', '.tif', '.tiff')
 
 
 def list_media(folder: str | os.PathLike, endings: Sequence[str] = VIDEOS + IMAGES) -> list[str]:

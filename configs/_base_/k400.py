@@ -1,5 +1,6 @@
 # Kinetics-400: 16 frames, random crop, no flip (paper: table 8). That every 4th frame is taken, and
 # how to crop, is VideoMAE's way. The environment variable KINETICS400 says where the data set is.
+# (Pipelines of finetuning are in configs/bimm/_base_/finetune_video.py.)
 # Any folder of videos will do, no labels are needed:
 #   --cfg-options train_dataloader.dataset.data_root=/path/to/videos
 custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.video'])

@@ -1,8 +1,8 @@
 # What all pretraining has in common: AdamW with a cosine schedule after a linear warm-up of 40
 # epochs, for 800 epochs (paper: table 8), and hooks.
-# Recipes set the learning rate: base lr x batch per GPU / 16, the paper's rule, whose batch sizes
-# are read as per GPU. That is MAE's rule, base lr x total batch / 256, for 16 GPUs: so
-# auto_scale_lr.base_batch_size is 16 x batch per GPU, and --auto-scale-lr keeps MAE's rule on any
+# Recipes set the learning rate by the paper's rule, base lr x batch / 16, with its batch sizes read
+# as those of one GPU. On 16 GPUs that equals MAE's rule, base lr x total batch / 256. Hence
+# auto_scale_lr.base_batch_size is 16 x batch per GPU, and --auto-scale-lr applies MAE's rule to any
 # number of GPUs.
 default_scope = 'mmengine'
 

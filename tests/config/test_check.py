@@ -195,7 +195,7 @@ def test_overrides_must_reach_something():
         check_options(cfg, {'train_dataloder.batch_size': 1})
 
 
-def test_misspelt_settings_are_reported_all_at_once():
+def test_misspelled_settings_are_reported_all_at_once():
     train = dataloader(lenght=3, type='MovingShapesDataset') | dict(num_worker=2)
     train['sampler'] = dict(type='DefaultSampler', shufle=True)
     lines = problems(

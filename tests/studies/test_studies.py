@@ -87,7 +87,7 @@ def test_studies_of_the_repository_can_be_run(path):
     for unit in study.units:
         for run in study.runs.values():
             assert min(share_out(study, run, unit, times).steps, default=1) > 0
-    # overrides that are misspelt would make two runs the same
+    # overrides that are misspelled would make two runs the same
     chains = [tuple(s.digest for s in run.stages) for run in study.runs.values() if run.stages]
     assert len(set(chains)) == len(chains)
     assert all(len(question.rows) > 1 for question in study.questions)

@@ -19,6 +19,9 @@ EXTENTS = ('begin', 'end', 'total_iters', 'T_max')
 class ExactResumeHook(Hook):
     """Resume an interrupted run bit for bit as if it had never stopped.
 
+    Which checkpoint a run resumes from is decided in :mod:`.checkpoint_hook`, how samples are
+    seeded in :mod:`bimm_mm.engine.seeding`.
+
     Weights, optimizer, schedulers, loss scale and the log's history are in mmengine's checkpoints.
     This hook adds the rest, for runs by epochs and by iterations, on one device or many:
 
@@ -139,7 +142,10 @@ class ExactResumeHook(Hook):
         }
 
     def _batches_done(self, loader: DataLoader) -> int:
-        """Return how many batches of this run the samples seen make up; of the epoch, by epochs."""
+        """Return the number of batches, as this run has them, that were trained on already.
+
+        Of the current epoch in a run by epochs, of the whole run in one by iterations.
+        """
         layout = self._layout(loader)
         samples = self._resumed.get('samples', 0)
         return samples // (layout['batch size'] * layout['processes'])

@@ -1,4 +1,4 @@
-"""Warn when a stage learns nothing of its target."""
+"""Warn when a stage learns nothing of its target, by ``models/losses/scores.py``."""
 
 import numpy as np
 from mmengine.hooks import Hook

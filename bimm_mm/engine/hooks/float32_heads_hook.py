@@ -11,10 +11,11 @@ from torch import nn
 class Float32HeadsHook(Hook):
     """Convert the predictions of an mmdet detector's heads to float32.
 
-    mmdet makes anchors and boxes in the precision of the predictions. For bfloat16, mmcv's NMS has
-    no kernel, and between 512 and 1024 pixels it only knows every fourth; float16 knows every half
-    one. With float32 predictions, boxes, assignment, NMS and losses are float32, while the layers
-    of the heads still compute in mixed precision. Without it, nothing changes. Our choice.
+    mmdet makes anchors and boxes in the precision of the predictions. mmcv's NMS has no kernel for
+    bfloat16, which is also too coarse for boxes: between 512 and 1024 its values are 4 pixels
+    apart, those of float16 half a pixel. With float32 predictions, boxes, assignment, NMS and
+    losses are float32, while the layers of the heads still compute in mixed precision. Without
+    mixed precision nothing changes. Our choice.
 
     In a config, next to ``custom_imports = dict(imports=['bimm_mm.engine.float32_heads'])``::
 

@@ -18,9 +18,9 @@ class Masks:
     Attributes:
         ids_keep: (B, K) visible tokens, ascending.
         ids_mask: (B, M) masked tokens, ascending.
-        weight: (B, M) float, where samples have different numbers of masked tokens, which only an
-            encoder with ``masked='token'`` can take: 1 for masked tokens, 0 for repetitions of
-            such that fill up the row. ``ids_keep`` is filled up with repetitions, too.
+        weight: (B, M) float, only if samples have different numbers of masked tokens. Rows are then
+            filled up by repeating tokens, and the weight is 1 for masked tokens, 0 for repetitions.
+            Needs an encoder with ``masked='token'``.
     """
 
     ids_keep: Tensor

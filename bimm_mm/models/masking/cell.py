@@ -12,9 +12,9 @@ SIDE = 2  # of a cell, in patches
 class RunningCellMasking(BaseMasking):
     """Mask a pattern of 2 x 2 patches that moves on from frame to frame (VideoMAE V2).
 
-    Of four consecutive tubelets, each patch is masked exactly in as many as the pattern has masked
-    patches. As ``decoder_masking`` of a branch it says what is decoded: its masked tokens. The
-    pattern's phase is drawn for each sample.
+    If k of the pattern's four patches are masked, every patch is masked in exactly k of any four
+    consecutive tubelets. As ``decoder_masking`` of a branch, its masked tokens are those that are
+    decoded. The pattern's phase is drawn for each sample.
 
     Args:
         ratio: Share of the tokens that is masked, that is decoded: 0.25, 0.5 or 0.75 (VideoMAE V2

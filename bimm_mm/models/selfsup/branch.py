@@ -226,9 +226,9 @@ class Branch(BranchMixin, BaseModule):
         masking: Config of the masking, see :class:`BaseMasking`.
         neck: Config of the decoders, :class:`MultiStageDecoder`.
         targets: Configs of the targets, one per decoder.
-        loss_weights: One per target; 1 each by default (paper). A loss of weight 0 is not computed,
-            and what serves no other loss (its decoder, blocks after the last stage with a weight)
-            is not trained: neither moved nor decayed.
+        loss_weights: One per target; 1 each by default (paper). A target of weight 0 has no loss in
+            training. Parameters that serve no other loss (its decoder, blocks after the last stage
+            with a weight) are frozen: no gradient step, no weight decay.
         decode_ratio: Share of the masked tokens, in (0, 1], that is decoded and predicted in
             training, drawn anew each time (our choice: 1); short for a ``decoder_masking`` of
             type RandomSubset.

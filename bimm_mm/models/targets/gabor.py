@@ -11,7 +11,8 @@ from torch import Tensor
 from ..layers import patchify, unravel_ids
 from .base import BaseTarget
 
-# windows around tokens pay, in time and memory, up to so many times the pixels of the frames
+# Filter only windows around the wanted tokens while these hold at most this many times the pixels
+# of the frames; beyond that, filter whole frames.
 WINDOWS_WORTH = 3
 
 
