@@ -20,12 +20,11 @@ from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
+from .datasets.transforms.loading import TIMEOUT, decode_elsewhere
 from .models.checkpoints import check_fit, forget_initialization, load_encoder, read_checkpoint
+from .utils.files import printable
 from .utils.media import VIDEOS, list_media
-
-
-class VideoError(ValueError):
-    """Error of a video that cannot be decoded; the message names the file."""
+from .video import VideoError
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,7 @@ class VideoModel:
         self.misfit = self._load(checkpoint)
         self.model.eval().to(device or get_device())
         self.pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
+        decode_elsewhere(self.pipeline, TIMEOUT)
         if isinstance(classes, str | os.PathLike):
             classes = Path(classes).read_text().splitlines()
         self.classes = classes
@@ -144,13 +144,15 @@ class VideoModel:
         path = str(video)
         with open(path, 'rb') as file:  # says by itself what is missing or may not be read
             if not file.read(1):
-                raise VideoError(f'{path} is empty')
+                raise VideoError(f'{printable(path)} is empty')
         init_default_scope(self.scope)
         try:
             return self.pipeline(dict(filename=path, label=-1, start_index=0, modality='RGB'))
+        except ImportError:
+            raise
         except Exception as error:  # each decoder has errors of its own, and none names the file
             reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise VideoError(f'{path} cannot be decoded: {reason[-1]}') from error
+            raise VideoError(f'{printable(path)} cannot be decoded: {reason[-1]}') from error
 
 
 def find_videos(path: str | os.PathLike) -> list[Path]:

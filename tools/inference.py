@@ -11,6 +11,7 @@ from bimm_mm.apis import VideoModel, find_videos, run
 from bimm_mm.cli.arguments import add_config_options
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import merge_config
+from bimm_mm.utils.files import printable
 
 
 def main() -> None:
@@ -36,11 +37,11 @@ def main() -> None:
         for video, result in run(function, args.input):
             if isinstance(result, Exception):
                 failed += 1
-                print(result, file=sys.stderr)
+                print(printable(str(result)), file=sys.stderr)
             elif args.features:
-                print(save(result, video, args))
+                print(printable(save(result, video, args)))
             else:
-                print(video)
+                print(printable(video))
                 for guess in result:
                     print(f'  {guess.score:6.1%}  {guess.name or guess.label}')
     except (ConfigError, OSError, ValueError) as error:

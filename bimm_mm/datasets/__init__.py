@@ -5,6 +5,6 @@ the configs that use them.
 """
 
 from .moving_shapes import MovingShapesDataset
-from .transforms import LoadContours
+from .transforms import AvInit, LoadContours, VideoDecode, VideoInit
 
-__all__ = ['LoadContours', 'MovingShapesDataset']
+__all__ = ['AvInit', 'LoadContours', 'MovingShapesDataset', 'VideoDecode', 'VideoInit']

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 
+from ..utils.files import printable
+
 ATTEMPTS = 10  # samples in a row; so many broken ones are no accident
 KEY = 'replaced'  # in the metainfo of a data sample
 PATHS = ('filename', 'img_path', 'frame_dir')  # of a video, an image, a folder of frames
@@ -91,7 +93,7 @@ class ReplaceBroken:
 
 def _path_of(info: dict) -> str:
     """Which file a sample is made of, with the time in it where there are several."""
-    path = next(str(info[key]) for key in PATHS if key in info)
+    path = printable(next(info[key] for key in PATHS if key in info))
     return f'{path} at {info["timestamp"]} s' if 'timestamp' in info else path
 
 

@@ -11,28 +11,32 @@ from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
 from ..utils.media import VIDEOS, list_media
+from ..video import VideoError, open_video
+
+CHUNK = 32  # frames that are held at their full size
 
 
 @DATASETS.register_module()
 class DecodedClipsDataset(Dataset):
-    """Random clips of the videos of a folder, which are decoded once by OpenCV, made small.
+    """Random clips of the videos of a folder, which are decoded once and kept small.
 
     Sample ``index`` is of video ``index`` modulo their number; where in the video, and which crop
-    of it, is random. Needs no mmaction2. Not for more videos than fit into memory. Source: our
-    choice.
+    of it, is random. Needs PyAV, but no mmaction2. Not for more videos than fit into memory.
+    Source: our choice.
 
     Args:
-        data_root (str): the folder.
-        length (int): samples that count as one epoch.
-        size (int): side of the square crop in pixels.
-        short_side (int): of the frames it is cut from, in pixels; at least ``size``.
-        num_frames (int): T.
-        frame_interval (int): from one frame to the next. Shorter videos repeat their last frame.
-        max_frames (int): frames of each video to keep, from its start.
+        data_root: The folder.
+        length: Samples that count as one epoch.
+        size: Side of the square crop in pixels.
+        short_side: Of the frames it is cut from, in pixels; at least ``size``.
+        num_frames: T.
+        frame_interval: From one frame to the next. Shorter videos repeat their last frame.
+        max_frames: Frames of each video to keep, from its start.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no video in it.
-        ValueError: a video cannot be decoded, or ``short_side`` is less than ``size``.
+        FileNotFoundError: There is no such folder, or no video in it.
+        ValueError: A video cannot be decoded, or ``short_side`` is less than ``size``.
+        ImportError: No backend for videos is installed.
 
     Each sample is a dict of ``inputs``, (3, T, size, size) RGB uint8, and ``data_samples`` with
     ``video``, the number of the video.
@@ -80,16 +84,19 @@ class DecodedClipsDataset(Dataset):
 
 def _decode(path: Path, short_side: int, max_frames: int) -> np.ndarray:
     """(frames, H, W, 3) RGB, uint8."""
-    video = cv2.VideoCapture(str(path))
-    frames = []
-    while len(frames) < max_frames:
-        there, frame = video.read()
-        if not there:
-            break
-        factor = short_side / min(frame.shape[:2])
-        size = [max(round(side * factor), short_side) for side in frame.shape[1::-1]]
-        frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-        frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
-    if not frames:
-        raise ValueError(f'{path} cannot be decoded')
+    try:
+        video = open_video(path)
+        frames = []
+        for begin in range(0, min(len(video), max_frames), CHUNK):
+            end = min(begin + CHUNK, len(video), max_frames)
+            frames += [_shrink(frame, short_side) for frame in video.get_batch(range(begin, end))]
+        video.close()
+    except VideoError as error:
+        raise ValueError(f'{path}: {error}') from error
     return np.stack(frames)
+
+
+def _shrink(frame: np.ndarray, short_side: int) -> np.ndarray:
+    factor = short_side / min(frame.shape[:2])
+    size = [max(round(side * factor), short_side) for side in frame.shape[1::-1]]
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)

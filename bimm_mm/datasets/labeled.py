@@ -1,54 +1,72 @@
 """Labeled videos for finetuning, on top of mmaction2 (which this module needs to be imported)."""
 
-import os
+import copy
 from collections.abc import Sequence
 
 import torch
-from mmaction.datasets import RepeatAugDataset, VideoDataset
-from mmengine.fileio import exists, list_from_file
+from mmaction.datasets import VideoDataset
+from mmengine.fileio import exists
 from mmengine.registry import DATASETS
 
+from ..utils.lists import Entry, read_list
 from .decoding import ReplaceBrokenVideos
+from .lazy_samples import LazySamples
+from .transforms.repeats import decode_once
 
 
-class _Checked(ReplaceBrokenVideos):
-    """For mmaction2's datasets of videos: mistakes in the list are named."""
+class _Listed(ReplaceBrokenVideos, VideoDataset):
+    """mmaction2's VideoDataset with this package's reader of lists."""
 
-    def load_data_list(self) -> list[dict]:
-        """List the videos, and check their labels."""
+    def __init__(self, ann_file: str, pipeline: Sequence, **kwargs) -> None:
+        # LazySamples are small as they are
+        super().__init__(ann_file, pipeline, **(dict(serialize_data=False) | kwargs))
+
+    def load_data_list(self) -> Sequence[dict]:
+        """List the videos, and check their labels: ``filename`` and ``label`` each."""
         if not exists(self.ann_file):
             raise FileNotFoundError(f'ann_file must be an existing file, not {self.ann_file!r}')
-        data = super().load_data_list()
-        if not data:
-            raise ValueError(f'ann_file={self.ann_file!r} lists no video')
-        for number, info in enumerate(data, start=1):
-            labels = info['label'] if self.multi_class else [info['label']]
-            if not all(0 <= label < self.num_classes for label in labels):
-                raise ValueError(
-                    f'line {number} of {self.ann_file!r}: the label of {info["filename"]!r} is '
-                    f'{info["label"]}, but must be 0 to {self.num_classes - 1} '
-                    f'(num_classes={self.num_classes})'
-                )
-        return data
+        entries = read_list(self.ann_file, self.delimiter)
+        for entry in entries:
+            self.label_of(entry)
+        return LazySamples(entries, self.data_prefix['video'] or '', self.label_of)
+
+    def label_of(self, entry: Entry) -> object:
+        """The label of a line; raises a ValueError that names file and line."""
+        raise NotImplementedError
+
+
+class _Classes(_Listed):
+    """With classes as labels."""
+
+    def label_of(self, entry: Entry) -> int | list[int]:
+        """The class, or a list of classes."""
+        label = entry.labels() if self.multi_class else entry.label()
+        if not all(0 <= one < self.num_classes for one in ([label], label)[self.multi_class]):
+            raise ValueError(
+                f'{entry.where}: the label of {entry.path!r} is {label}, but must be 0 to '
+                f'{self.num_classes - 1} (num_classes={self.num_classes})'
+            )
+        return label
 
 
 @DATASETS.register_module()
-class LabeledVideoDataset(_Checked, VideoDataset):
+class LabeledVideoDataset(_Classes):
     """mmaction2's VideoDataset, which says what is wrong with a list, and replaces broken videos.
 
     Args:
-        ann_file: A line ``path label`` per video, or ``path label label ...`` with
-            ``multi_class=True``; labels are 0 to ``num_classes`` - 1.
+        ann_file: A line ``path label`` or ``path frames label`` per video, or
+            ``path label label ...`` with ``multi_class=True``; labels are 0 to ``num_classes`` - 1.
+            See :func:`bimm_mm.utils.lists.read_list`.
         pipeline: Transforms.
         num_classes: Number of classes.
         **kwargs: As mmaction2's VideoDataset: ``data_root``, ``data_prefix``, ``multi_class``,
-            ``delimiter`` (for paths with spaces) and ``test_mode``; and ``decode_timeout``, see
+            ``delimiter`` and ``test_mode``; and ``decode_timeout``, see
             :class:`bimm_mm.datasets.decoding.ReplaceBrokenVideos`.
 
     Raises:
         FileNotFoundError: There is no ``ann_file``.
         ValueError: It is empty, or a label is outside the classes; the message names line and file.
-        BrokenSampleError: On access, if ten videos in a row are broken; in evaluation, if one is.
+        BrokenSampleError: On access, ten videos in a row are broken; in evaluation, one is.
     """
 
     def __init__(self, ann_file: str, pipeline: Sequence, num_classes: int, **kwargs) -> None:
@@ -56,12 +74,12 @@ class LabeledVideoDataset(_Checked, VideoDataset):
 
 
 @DATASETS.register_module()
-class RepeatedVideoDataset(_Checked, RepeatAugDataset):
+class RepeatedVideoDataset(LabeledVideoDataset):
     """Repeated augmentation (Hoffer et al., 2019): several augmented clips from one decode.
 
     A sample is a list of ``num_repeats`` clips, so it needs ``collate_fn=dict(
     type='repeat_pseudo_collate')``, and a batch has ``num_repeats`` times its size. The pipeline
-    starts with DecordInit, a sampler and DecordDecode. The clips are the same frames, augmented
+    opens a video, samples frames and decodes them. The clips are the same frames, augmented
     differently, as in VideoMAE.
 
     Args:
@@ -75,18 +93,27 @@ class RepeatedVideoDataset(_Checked, RepeatAugDataset):
     def __init__(
         self, ann_file: str, pipeline: Sequence, num_classes: int, num_repeats: int = 2, **kwargs
     ) -> None:
-        super().__init__(
-            ann_file,
-            pipeline,
-            num_classes=num_classes,
-            num_repeats=num_repeats,
-            sample_once=True,
-            **kwargs,
-        )
+        super().__init__(ann_file, pipeline, num_classes, **kwargs)
+        self.num_repeats = num_repeats
+
+    def prepare_data(self, idx: int) -> list[dict]:
+        """Decode video ``idx``, and make ``num_repeats`` clips of it."""
+        decoded, transforms = decode_once(self.pipeline, self.get_data_info(idx))
+        frames = decoded.pop('imgs')
+        clips = []
+        for number in range(self.num_repeats):
+            clip = copy.deepcopy(decoded)
+            # transforms like Flip change frames in place; nobody needs the last ones unchanged
+            is_last = number == self.num_repeats - 1
+            clip['imgs'] = frames if is_last else [frame.copy() for frame in frames]
+            for transform in transforms:
+                clip = transform(clip)
+            clips.append(clip)
+        return clips
 
 
 @DATASETS.register_module()
-class VideoRegressionDataset(ReplaceBrokenVideos, VideoDataset):
+class VideoRegressionDataset(_Listed):
     """Videos with numbers as labels, one ``path number [number ...]`` per line of ``ann_file``.
 
     The label is a float32 tensor (numbers,). Source: our choice.
@@ -101,20 +128,6 @@ class VideoRegressionDataset(ReplaceBrokenVideos, VideoDataset):
         BrokenSampleError: As :class:`LabeledVideoDataset`.
     """
 
-    def load_data_list(self) -> list[dict]:
-        """List the videos: a dict with ``filename`` and ``label`` each."""
-        data = []
-        for number, line in enumerate(list_from_file(self.ann_file), start=1):
-            name, *values = line.strip().split(self.delimiter)
-            try:
-                label = torch.tensor([float(value) for value in values])
-                if not len(label):
-                    raise ValueError('there is no number')
-            except ValueError as error:
-                raise ValueError(
-                    f'line {number} of {self.ann_file!r} must be a path and numbers, but is '
-                    f'{line!r}: {error}'
-                ) from error
-            filename = os.path.join(self.data_prefix['video'] or '', name)
-            data.append(dict(filename=filename, label=label))
-        return data
+    def label_of(self, entry: Entry) -> torch.Tensor:
+        """(numbers,) float32."""
+        return torch.tensor(entry.numbers())

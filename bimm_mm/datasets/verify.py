@@ -7,46 +7,63 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
+import numpy as np
 
+from ..utils.files import printable
+from ..utils.lists import EntryList, list_of
 from ..utils.media import IMAGES, list_media
+from ..video import VideoError
+from ..video.isolated import check_video
+
+TIMEOUT = 600.0  # seconds
 
 
-def problem_of(path: str | os.PathLike, quick: bool = False) -> str | None:
+def problem_of(
+    path: str | os.PathLike,
+    quick: bool = False,
+    backend: str | None = None,
+    timeout: float = TIMEOUT,
+) -> str | None:
     """What is wrong with a video or image, or None.
 
+    Videos are decoded by the reader that trains, in a process of its own.
+
     Args:
-        path: the file; what ends in one of ``IMAGES`` is an image, all else a video.
-        quick: of a video, decode only the first frame; else all frames. A file that lost its end
+        path: The file; what ends in one of ``IMAGES`` is an image, all else a video.
+        quick: Of a video, decode only the first frame; else all frames. A file that lost its end
             is found only by the latter.
+        backend: Decoder of the videos, see :func:`bimm_mm.video.open_video`.
+        timeout: Seconds that a video may take.
 
     Returns:
-        str, optional: 'missing', 'no permission', 'empty file', 'cannot be decoded', or
-        'truncated: N of M frames' for less than nine tenths of what the header says (our choice,
-        since headers of some containers are estimates).
+        'missing', 'no permission', 'empty file', why it cannot be opened or decoded, or
+        'truncated: N of M frames' or 'damaged: N of M frames can be decoded' for less than nine
+        tenths of them (our choice, since headers of some containers are estimates).
     """
     path = Path(path)
     try:
         with open(path, 'rb') as file:
             if not file.read(1):
                 return 'empty file'
+            if path.suffix.lower() in IMAGES:
+                file.seek(0)
+                return _problem_of_image(file.read())
     except PermissionError:
         return 'no permission'
+    except IsADirectoryError:
+        return 'a folder'
     except OSError:
         return 'missing'
-    if path.suffix.lower() in IMAGES:
-        return None if cv2.imread(str(path)) is not None else 'cannot be decoded'
-    video = cv2.VideoCapture(str(path))
     try:
-        if not video.isOpened() or not video.grab():
-            return 'cannot be decoded'
-        declared, count = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 1
-        if quick:
-            return None
-        while video.grab():
-            count += 1
-    finally:
-        video.release()
-    return f'truncated: {count} of {declared} frames' if count < 0.9 * declared else None
+        return check_video(path, backend, quick, timeout)
+    except (VideoError, OSError) as error:
+        return str(error)
+
+
+def _problem_of_image(data: bytes) -> str | None:
+    # from memory: OpenCV crashes on names that are not UTF-8
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return None if image is not None else 'cannot be decoded'
 
 
 def verify(
@@ -54,54 +71,39 @@ def verify(
     workers: int = 8,
     quick: bool = False,
     progress: Callable[[], None] | None = None,
+    backend: str | None = None,
+    timeout: float = TIMEOUT,
 ) -> Iterator[str | None]:
-    """Problems of many files, checked by ``workers`` threads, in the order of ``paths``.
+    """Problems of many files, in the order of ``paths``.
 
     Args:
-        paths: files.
-        workers: threads, at least 1; OpenCV decodes outside of Python's lock.
-        quick: see :func:`problem_of`.
-        progress: called after each file.
+        paths: Files.
+        workers: Threads, at least 1, each with a process that decodes.
+        quick, backend, timeout: See :func:`problem_of`.
+        progress: Called after each file.
     """
     if workers < 1:
         raise ValueError(f'workers={workers} must be at least 1')
     with ThreadPoolExecutor(workers) as pool:
-        for problem in pool.map(lambda path: problem_of(path, quick), paths):
+        for problem in pool.map(lambda path: problem_of(path, quick, backend, timeout), paths):
             if progress is not None:
                 progress()
             yield problem
 
 
-def read_annotations(
-    ann_file: str | os.PathLike, delimiter: str | None = None
-) -> list[tuple[str, str]]:
-    """Lines of a list of videos, and the path at the beginning of each.
-
-    Args:
-        ann_file: one ``path label`` (or ``path``) per line; empty lines are left out.
-        delimiter: what stands between path and label; None for any white space.
+def list_files(folder: str | os.PathLike) -> EntryList:
+    """Videos and images below a folder, as a list without labels.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds no line.
+        FileNotFoundError: There is no such folder, or no such file in it.
     """
-    lines = [line for line in Path(ann_file).read_text().splitlines() if line.strip()]
-    if not lines:
-        raise ValueError(f'{ann_file} is empty')
-    return [(line, line.strip().split(delimiter)[0]) for line in lines]
-
-
-def list_files(folder: str | os.PathLike) -> list[tuple[str, str]]:
-    """Videos and images below a folder, as lines of a list without labels.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or no such file in it.
-    """
-    return [(name, name) for name in list_media(folder)]
+    return list_of(list_media(folder), os.fspath(folder))
 
 
 def report_of(names: Sequence[str], problems: Sequence[str | None]) -> str:
     """The result as JSON: numbers checked and good, and the problem of each bad file."""
-    bad = {name: why for name, why in zip(names, problems, strict=True) if why is not None}
+    bad = {
+        printable(name): why for name, why in zip(names, problems, strict=True) if why is not None
+    }
     result = dict(checked=len(names), good=len(names) - len(bad), problems=bad)
     return json.dumps(result, indent=2, ensure_ascii=False) + '\n'

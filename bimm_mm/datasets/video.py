@@ -3,14 +3,15 @@
 from collections.abc import Callable, Sequence
 
 from mmaction.datasets import VideoDataset
-from mmengine.fileio import exists, isdir, join_path
+from mmengine.fileio import exists, isdir
 from mmengine.registry import DATASETS
 
+from ..utils.lists import EntryList, list_of, read_list
 from ..utils.media import VIDEOS, list_media
-from . import av_video  # noqa: F401  registers AvInit
 from .decoding import ReplaceBrokenVideos
-from .repeats import repeat_clips
+from .lazy_samples import LazySamples
 from .transforms.contours import add_contours
+from .transforms.repeats import repeat_clips
 
 
 @DATASETS.register_module()
@@ -18,36 +19,35 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
     """Videos of a folder, for pretraining, which needs no labels.
 
     Without ``ann_file``, each file below the folder whose name ends in one of ``extensions`` is a
-    sample, in the order of the sorted paths; hidden files are left out. With ``ann_file``, it is
-    mmaction2's VideoDataset with an early check of the paths. A broken video is replaced, see
+    sample, in the order of the sorted paths; hidden files are left out. With ``ann_file``, each
+    line of it is, see :func:`bimm_mm.utils.lists.read_list`. A broken video is replaced, see
     :class:`bimm_mm.datasets.broken.ReplaceBroken`. Source: our choice.
 
     Args:
-        data_root (str): Folder that ``ann_file`` and ``data_prefix['video']`` are relative to.
-            With the other defaults, the folder of the videos itself.
-        pipeline (Sequence): Transforms, from a dict with ``filename`` to ``inputs`` and
-            ``data_samples``; with mmaction2's decord transforms and
-            ``FormatShape(input_format='NCTHW')``, ``inputs`` is (1, 3, T, H, W), uint8, RGB.
-        ann_file (str): Annotation file, one ``path label`` or ``path`` per line. Defaults to '':
-            take what is in the folder.
-        data_prefix (dict): ``video`` is the folder of the videos.
-        extensions (Sequence[str]): Endings of video files, in any case.
-        contour_cache (str, optional): Folder of contours for ``LoadContours``, made by
+        data_root: Folder that ``ann_file`` and ``data_prefix['video']`` are relative to. With the
+            other defaults, the folder of the videos itself.
+        pipeline: Transforms, from a dict with ``filename`` to ``inputs`` and ``data_samples``; with
+            VideoInit, VideoDecode and ``FormatShape(input_format='NCTHW')``, ``inputs`` is
+            (1, 3, T, H, W), uint8, RGB.
+        ann_file: List, a path, or a path and a label, per line. '' takes what is in the folder.
+        data_prefix: ``video`` is the folder of the videos.
+        extensions: Endings of video files, in any case.
+        contour_cache: Folder of contours for ``LoadContours``, made by
             ``tools/dataset_converters/extract_contours.py`` of the folder of the videos.
-        num_repeats (int): clips per video, R, each with frames and a crop of its own (repeated
-            sampling, MAE-ST); ``inputs`` then is (R, 3, T, H, W), and a batch has R times as many
-            samples: docs/speed_input.md says what that means for the schedule.
+        num_repeats: Clips per video, R, each with frames and a crop of its own (repeated sampling,
+            MAE-ST); ``inputs`` then is (R, 3, T, H, W), and a batch has R times as many samples:
+            docs/speed_input.md says what that means for the schedule.
         **kwargs: Other arguments of mmaction2's VideoDataset; and ``decode_timeout``, see
             :class:`bimm_mm.datasets.decoding.ReplaceBrokenVideos`.
 
     Raises:
-        FileNotFoundError: If the folder or ``ann_file`` does not exist, or the folder holds no
-            video, or there is no ``contour_cache``.
-        ContourCacheError: If the contours of some videos are missing.
-        ValueError: If neither names a place, an extension does not start with a dot, or
-            ``decode_timeout`` is not positive, or ``num_repeats`` less than 1; with more than 1,
-            on access, if ``pipeline`` does not decode by decord.
-        BrokenSampleError: On access, if ten videos in a row are broken; in evaluation, if one is.
+        FileNotFoundError: The folder or ``ann_file`` does not exist, or the folder holds no video,
+            or there is no ``contour_cache``.
+        ContourCacheError: The contours of some videos are missing.
+        ValueError: Neither names a place, a line of ``ann_file`` is none, an extension does not
+            start with a dot, ``decode_timeout`` is not positive, or ``num_repeats`` less than 1;
+            with more than 1, on access, ``pipeline`` does not open and decode videos.
+        BrokenSampleError: On access, ten videos in a row are broken; in evaluation, one is.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
             pipeline=pipeline,
             data_root=data_root,
             data_prefix=dict(video='') if data_prefix is None else data_prefix,
-            **kwargs,
+            **(dict(serialize_data=False) | kwargs),  # LazySamples are small as they are
         )
 
     def prepare_data(self, idx: int) -> dict:
@@ -85,16 +85,18 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
             return super().prepare_data(idx)
         return repeat_clips(self.pipeline, self.get_data_info(idx), self.num_repeats)
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> Sequence[dict]:
         """List the videos: a dict with ``filename`` and ``label`` each, label -1 if unknown.
 
         With a cache, ``contours`` says where those of the video are.
         """
         folder = self.data_prefix['video']
-        videos = self._list_videos(folder)
-        return add_contours(videos, self.contour_cache, 'videos', folder, self.ann_file)
+        videos = LazySamples(self._list_videos(folder), folder)
+        if self.contour_cache is None:
+            return videos
+        return add_contours(list(videos), self.contour_cache, 'videos', folder, self.ann_file)
 
-    def _list_videos(self, folder: str) -> list[dict]:
+    def _list_videos(self, folder: str) -> EntryList:
         if not folder and not self.ann_file:
             raise ValueError(
                 "data_root (or data_prefix['video']) must name a folder of videos, or ann_file "
@@ -111,11 +113,14 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
                     f'ann_file must be an existing file, but got {self.ann_file!r}; leave it '
                     'empty to take all videos of the folder'
                 )
-            return super().load_data_list()
+            entries = read_list(self.ann_file, self.delimiter)
+            for entry in entries:
+                entry.label()  # raises where a line is none
+            return entries
         try:
             names = list_media(folder, self.extensions)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f'data_root: {error}; other endings can be given as extensions'
             ) from error
-        return [dict(filename=join_path(folder, name), label=-1) for name in names]
+        return list_of(names, folder)

@@ -96,8 +96,16 @@ def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], object]) ->
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a text file atomically; raises as :func:`write_whole`."""
-    write_whole(path, lambda file: file.write(text.encode()))
+    """Write a text file atomically; raises as :func:`write_whole`.
+
+    Names of files that are not UTF-8 become the bytes that they are on the disk.
+    """
+    write_whole(path, lambda file: file.write(text.encode('utf-8', 'surrogateescape')))
+
+
+def printable(name: str | os.PathLike) -> str:
+    """The name of a file for messages and JSON; bytes that are not UTF-8 are escaped."""
+    return os.fspath(name).encode('utf-8', 'backslashreplace').decode()
 
 
 def finish(temporary: str | os.PathLike, path: str | os.PathLike) -> None:

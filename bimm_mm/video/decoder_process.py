@@ -1,46 +1,42 @@
-"""The process that decodes videos for another one; started by ``isolated.py``, by its path.
+"""The process that decodes videos for another one, which ``isolated.py`` starts.
 
-It imports this folder alone, not the rest of the package, and keeps one video open at a time.
+It keeps one video open at a time.
 """
 
 import ctypes
-import importlib.util
 import mmap
 import os
 import signal
 import sys
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
-from pathlib import Path
 
 import numpy as np
+
+from .check import problem_in
+from .errors import VideoError
+from .reader import open_video
 
 PR_SET_PDEATHSIG = 1
 
 
-def import_room():
-    """This folder as a package of the name ``video``."""
-    folder = Path(__file__).parent
-    spec = importlib.util.spec_from_file_location(
-        'video', folder / '__init__.py', submodule_search_locations=[str(folder)]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules['video'] = module
-    spec.loader.exec_module(module)
-    return module
+def end_with_parent(parent: int) -> None:
+    """Have the kernel end this process with the one that started it, also if that is killed."""
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was gone before that call
+        sys.exit('the process that started this one is gone')
 
 
 class Server:
     """Answers requests ``(method, *arguments)`` until an EOFError ends it.
 
     Args:
-        connection: to the other process.
-        video: this folder as a package.
+        connection: To the other process.
     """
 
-    def __init__(self, connection: Connection, video) -> None:
-        self.connection, self.video = connection, video
-        self.reader = None
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.reader = connection, None
         self.buffers: dict[int, mmap.mmap] = {}
 
     def serve(self) -> None:
@@ -59,7 +55,7 @@ class Server:
     def open(self, source, backend: str | None, num_threads: int) -> tuple:
         """Open a video; number of frames, frames per second, (H, W), name of the backend."""
         self.close()  # the one before
-        self.reader = self.video.open_video(source, backend, num_threads=num_threads)
+        self.reader = open_video(source, backend, num_threads=num_threads)
         return len(self.reader), self.reader.fps, self.reader.shape, self.reader.backend
 
     def buffer(self, number: int, size: int) -> None:
@@ -78,6 +74,10 @@ class Server:
         out = np.frombuffer(self.buffers[number], np.uint8, int(np.prod(shape))).reshape(shape)
         self.reader.read_into(indices, out)
 
+    def check(self, source, backend: str | None, quick: bool) -> str | None:
+        """What is wrong with a video, or None."""
+        return problem_in(source, backend, quick)
+
     def close(self) -> None:
         """Close the video."""
         if self.reader is not None:
@@ -93,22 +93,24 @@ def portable(error: Exception, method: str) -> tuple[str, tuple]:
     for kind in (ImportError, IndexError):
         if isinstance(error, kind):
             return kind.__name__, (text,)
-    if type(error).__module__ == 'video.errors' or type(error) is ValueError:
+    if isinstance(error, VideoError) or type(error) is ValueError:
         return type(error).__name__, (text,)
     what = 'opened' if method == 'open' else 'decoded'
     return 'VideoError', (f'cannot be {what} ({type(error).__name__}: {text})',)
 
 
-if __name__ == '__main__':
-    del sys.path[0]  # the folder of this file, whose modules are no top-level ones
+def main(arguments: list[str]) -> None:
+    """Serve.
+
+    Args:
+        arguments: Number of the open connection, and of the process that started this one.
+    """
     # What is sent to the whole group of processes is the training's concern: this one ends with it,
     # be it by the closed connection, or while decoding by the kernel.
     for name in ('SIGINT', 'SIGTERM', 'SIGUSR1', 'SIGUSR2', 'SIGHUP'):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == int(sys.argv[2]):  # else the parent was gone before that call
-        try:
-            Server(Connection(int(sys.argv[1])), import_room()).serve()
-        except (EOFError, ConnectionError):
-            pass  # the other side is gone
+    end_with_parent(int(arguments[1]))
+    try:
+        Server(Connection(int(arguments[0]))).serve()
+    except (EOFError, ConnectionError):
+        pass  # the other side is gone

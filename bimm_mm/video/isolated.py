@@ -24,7 +24,7 @@ import numpy as np
 
 from .errors import UnsupportedVideo, VideoError, VideoTimeout
 
-SCRIPT = Path(__file__).with_name('decoder_process.py')
+PROGRAM = (str(Path(__file__).with_name('__main__.py')), 'decoder_process')
 PAGES = 2**20  # buffers are a multiple of this many bytes, so that the next clip fits, too
 SPARE_BUFFERS = 2
 # What the other process may answer; all else comes as a VideoError.
@@ -81,7 +81,7 @@ class DecoderProcess:
 
         Args:
             timeout: seconds to wait for the answer.
-            method: 'open' or 'read'.
+            method: Of :class:`bimm_mm.video.decoder_process.Server`.
             *arguments: of the method.
 
         Raises:
@@ -91,7 +91,11 @@ class DecoderProcess:
             ImportError: the backend is not installed, or cannot be imported.
         """
         self._check_owner()
-        if method == 'open' and self.process is not None and self.process.poll() is not None:
+        if (
+            method in ('open', 'check')
+            and self.process is not None
+            and self.process.poll() is not None
+        ):
             self._end()  # it died between two videos: neither of them is to blame
         if self.process is None:
             self._start()
@@ -156,7 +160,7 @@ class DecoderProcess:
         with theirs:
             number = theirs.fileno()
             self.process = subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(number), str(os.getpid())],
+                [sys.executable, *PROGRAM, str(number), str(os.getpid())],
                 pass_fds=[number],
                 stdin=subprocess.DEVNULL,
             )
@@ -243,3 +247,25 @@ class IsolatedReader:
         if decoder.owner == os.getpid() and decoder.video is self:
             decoder.video = None
             self._guarded(decoder.request, 'close')
+
+
+def check_video(
+    source: str | os.PathLike | bytes,
+    backend: str | None = None,
+    quick: bool = False,
+    timeout: float = 600.0,
+) -> str | None:
+    """Decode a whole video in the other process.
+
+    Args:
+        source, backend, quick: As of :func:`bimm_mm.video.check.problem_in`.
+        timeout: Seconds that it may take.
+
+    Returns:
+        What is wrong with it, or None.
+
+    Raises:
+        OSError, VideoError, ImportError: As :meth:`DecoderProcess.request`.
+    """
+    source = source if isinstance(source, bytes) else os.fspath(source)
+    return DECODERS.process.request(timeout, 'check', source, backend, quick)

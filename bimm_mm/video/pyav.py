@@ -39,7 +39,7 @@ class PyavReader:
     def __init__(self, source: str | os.PathLike | bytes, num_threads: int = 1) -> None:
         self.source = source if isinstance(source, bytes) else os.fspath(source)
         self.num_threads = num_threads
-        self.reformatter = VideoReformatter()
+        self.reformatter, self.graph = VideoReformatter(), None
         self.container, self.stream = self._open()
         try:
             self.index = self._find_index()
@@ -103,7 +103,8 @@ class PyavReader:
         return container, stream
 
     @contextmanager
-    def _opened_again(self):
+    def opened_again(self):
+        """Another container and stream of the same file, at its beginning."""
         container, stream = self._open()
         try:
             yield container, stream
@@ -117,11 +118,11 @@ class PyavReader:
 
     def _find_index(self) -> Index:
         if isinstance(self.source, bytes):
-            return make_index(self.container, self.stream, self._opened_again)
+            return make_index(self.container, self.stream, self.opened_again)
         key = INDICES.key_of(self.source, file_of(self.source))
         index = INDICES.get(key)
         if index is None:
-            index = make_index(self.container, self.stream, self._opened_again)
+            index = make_index(self.container, self.stream, self.opened_again)
             INDICES.put(key, index)
         return index
 
@@ -130,6 +131,10 @@ class PyavReader:
     def _write(self, frame: 'av.VideoFrame', out: np.ndarray) -> None:
         """Convert a frame to RGB and turn it upright."""
         width, height = self.size
+        if frame.interlaced_frame:
+            self.graph = self.graph or progressive_graph(self.stream)
+            self.graph.push(frame)
+            frame = self.graph.pull()
         rgb = self.reformatter.reformat(frame, width, height, 'rgb24')
         plane = rgb.planes[0]
         rows = np.frombuffer(plane, np.uint8, plane.line_size * height).reshape(height, -1)
@@ -241,3 +246,13 @@ def _is_at(packet, start: int) -> bool:
         and packet.pts is not None
         and (packet.pts <= start)
     )
+
+
+def progressive_graph(stream, filters: Sequence[tuple[str, str | None]] = ()):
+    """A graph of filters after which frames of fields count as whole: scaling would mix fields."""
+    graph = av.filter.Graph()
+    nodes = [graph.add_buffer(template=stream)]
+    nodes += [graph.add(*each) for each in (*filters, ('setfield', 'prog'))]
+    nodes.append(graph.add('buffersink'))
+    graph.link_nodes(*nodes).configure()
+    return graph

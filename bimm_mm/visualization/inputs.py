@@ -1,4 +1,4 @@
-"""Videos and images for pictures: decoded by OpenCV, as large as the model needs them."""
+"""Videos and images for pictures, as large as the model needs them."""
 
 from pathlib import Path
 
@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+
+from ..video import VideoError, open_video
 
 
 def read_clip(
@@ -26,24 +28,21 @@ def read_clip(
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be decoded, or ends before ``start``.
+        ImportError: No backend for videos is installed.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'no such file: {path}')
-    video = cv2.VideoCapture(str(path))
-    length = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-    needed = (num_frames - 1) * interval + 1
-    start = max((length - needed) // 2, 0) if start is None else start
-    wanted = {start + index * interval for index in range(num_frames)}
-    frames: list[np.ndarray] = []
-    count = 0
-    while len(frames) < num_frames and video.grab():
-        if count in wanted:
-            frames.append(cv2.cvtColor(video.retrieve()[1], cv2.COLOR_BGR2RGB))
-        count += 1
-    video.release()
-    if not frames:
-        reason = f'it ends after frame {count - 1}, start={start}' if count else 'is it a video?'
-        raise ValueError(f'no frame of {path} could be decoded: {reason}')
+    try:
+        video = open_video(path)
+        needed = (num_frames - 1) * interval + 1
+        start = max((len(video) - needed) // 2, 0) if start is None else start
+        if start >= len(video):
+            raise VideoError(f'it ends after frame {len(video) - 1}, start={start}')
+        wanted = range(start, min(start + needed, len(video)), interval)
+        frames = list(video.get_batch(wanted))
+        video.close()
+    except VideoError as error:
+        raise ValueError(f'no frame of {path} could be decoded: {error}') from error
     frames += [frames[-1]] * (num_frames - len(frames))
     return torch.from_numpy(np.stack([_fit(frame, size) for frame in frames], axis=1)).contiguous()
 

@@ -97,11 +97,11 @@ def test_a_crash_or_a_hang_ends_one_video_only(tool, tmp_path, monkeypatch):
     script = tmp_path / 'script.py'
     script.write_text(
         'import os, signal, sys, time\n'
-        "if 'crash.avi' in sys.argv[1]: os.kill(os.getpid(), signal.SIGSEGV)\n"
-        "if 'hang.avi' in sys.argv[1]: time.sleep(600)\n"
-        f'os.execv(sys.executable, [sys.executable, {str(tool.SCRIPT)!r}, *sys.argv[1:]])\n'
+        "if 'crash.avi' in sys.argv[2]: os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "if 'hang.avi' in sys.argv[2]: time.sleep(600)\n"
+        f'os.execv(sys.executable, [sys.executable, {tool.PROGRAM[0]!r}, *sys.argv[1:]])\n'
     )
-    monkeypatch.setattr(tool, 'SCRIPT', script)
+    monkeypatch.setattr(tool, 'PROGRAM', (str(script), tool.PROGRAM[1]))
     folders = [str(tmp_path / 'in'), str(tmp_path / 'out')]
     assert tool.main([*folders, '--workers', '1', '--timeout', '5']) == 1
     failed = (tmp_path / 'out' / 'failed.txt').read_text()
@@ -131,7 +131,7 @@ def test_killed_and_run_again(tool, tmp_path):
     ('arguments', 'message'),
     [
         (['nowhere', 'out'], "folder='nowhere' is no folder"),
-        (['empty', 'out'], "'empty' holds no file ending in .mp4"),
+        (['empty', 'out'], 'the folder empty holds no file ending in .mp4'),
         (['in', 'in/out'], "output='in/out' must not lie in the folder of the videos"),
         (['in', 'out', '--gop', '0'], '--gop 0 must be at least 1'),
         (['in', 'out', '--crf', '99'], '--crf 99 must be from 0 to 51'),

@@ -3,6 +3,9 @@
 import subprocess
 from pathlib import Path
 
+# Real ones, of the test data.
+CLIPS = ('arm_wrestling.mp4', 'basketball.mp4', 'pool.mp4', 'pool_32frames.mp4')
+
 SIZE = '96x64'
 RATE, FRAMES = 25, 40
 

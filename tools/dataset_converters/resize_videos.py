@@ -21,11 +21,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bimm_mm.datasets import verify
-from bimm_mm.utils.files import UNFINISHED, WriteError, check_writable, explain, finish, write_text
+from bimm_mm import video
+from bimm_mm.utils.files import UNFINISHED, check_writable, explain, finish, write_text
 from bimm_mm.utils.media import VIDEOS, list_media
 
-SCRIPT = Path(verify.__file__).with_name('reencode.py')
+PROGRAM = (str(Path(video.__file__).with_name('__main__.py')), 'reencode')
 SETTINGS = 'resize_videos.json'
 
 
@@ -84,7 +84,7 @@ class Conversion:
         paths = str(args.folder / name), str(self.temporary)
         self.start = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), *paths, json.dumps(settings_of(args)), str(os.getpid())],
+            [sys.executable, *PROGRAM, *paths, json.dumps(settings_of(args)), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -174,7 +174,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         names = prepare(args)
-    except (ValueError, ImportError, WriteError) as error:
+    except (ValueError, ImportError, OSError) as error:
         sys.exit(str(error))
     missing = [name for name in names if not (args.output / name).is_file()]
     print(f'{len(names)} videos, {len(names) - len(missing)} of them done before', flush=True)

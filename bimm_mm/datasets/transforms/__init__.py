@@ -1,5 +1,6 @@
 """Transforms of pipelines that need nothing beyond the core."""
 
 from .contours import LoadContours
+from .loading import AvInit, VideoDecode, VideoInit
 
-__all__ = ['LoadContours']
+__all__ = ['AvInit', 'LoadContours', 'VideoDecode', 'VideoInit']
