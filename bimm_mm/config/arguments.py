@@ -29,6 +29,8 @@ PACKAGES = {
     'DecordInit': 'decord',
     'DecordDecode': 'decord',
     'PyAVInit': 'av',
+    'VideoInit': 'av',
+    'AvInit': 'av',
     'TensorboardVisBackend': 'tensorboard',
     'WandbVisBackend': 'wandb',
     'MLflowVisBackend': 'mlflow',

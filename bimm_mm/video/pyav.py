@@ -2,7 +2,7 @@
 
 import io
 import os
-from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -17,8 +17,8 @@ from .index import INDICES, Index, choose_stream, decode, decode_all, make_index
 from .reader import file_of
 
 # To seek empties the decoder, and reads and throws away what lies before: about as long as this
-# many frames of 340x256 take to decode.
-SEEK_FRAMES = 10
+# many frames of 340x256 take to decode, or only to read.
+DECODED_FRAMES, SKIPPED_FRAMES = 10, 60
 # Codecs with frames that no other one refers to, which the decoder recognizes before it decodes.
 SKIPPABLE = {'h264', 'mpeg4', 'mpeg2video', 'mpeg1video'}
 
@@ -180,21 +180,20 @@ class PyavReader:
 
     def _seek_frames(self, wanted, times) -> Iterator[tuple[int, 'av.VideoFrame']]:
         """Decode from key frames on, until all frames are there or one is missing."""
-        keys = self.index.keys.tolist()
+        keys, closed = self.index.keys, self.index.closed
+        own = keys[np.maximum(np.searchsorted(keys, times, 'right') - 1, 0)].tolist()
+        gap = SKIPPED_FRAMES if closed else DECODED_FRAMES
+        positions = np.searchsorted(self.index.times, own)
         begin = 0
         while begin < len(wanted):
             # the frames up to the next key frame that is worth a seek
-            key = max(bisect_right(keys, times[begin]) - 1, 0)
             end = begin + 1
-            while end < len(wanted):
-                next_key = keys[bisect_right(keys, times[end]) - 1]
-                position = int(np.searchsorted(self.index.times, next_key))
-                if position > wanted[end - 1] + SEEK_FRAMES:
-                    break
+            while end < len(wanted) and positions[end] <= wanted[end - 1] + gap:
                 end += 1
-            self.container.seek(int(keys[key]), stream=self.stream)
+            self.container.seek(own[begin], stream=self.stream)
+            needed = Counter(own[begin:end]) if closed else None
             found = begin
-            for place, frame in self._run(times[:end], begin, keys[key]):
+            for place, frame in self._run(times[:end], begin, own[begin], needed):
                 yield place, frame
                 found = place + 1
             if found < end:
@@ -202,24 +201,36 @@ class PyavReader:
             begin = end
 
     def _run(
-        self, times: list[int], begin: int, start: int | None = None
+        self,
+        times: list[int],
+        begin: int,
+        start: int | None = None,
+        needed: Counter | None = None,
     ) -> Iterator[tuple[int, 'av.VideoFrame']]:
         """Decode on from where the container is, until a frame is missing.
 
         Args:
-            times: of the wanted frames, rising.
-            begin: place of the first one that is wanted.
-            start: time up to which the container was sought; None if it is at its beginning.
+            times: Of the wanted frames, rising.
+            begin: Place of the first one that is wanted.
+            start: Time up to which the container was sought; None if it is at its beginning.
+            needed: Number of wanted frames by the time of the key frame before each. What follows
+                the last one after a key frame is then not decoded.
         """
         context = self.stream.codec_context
         left, wanted = len(times) - begin, set(times[begin:])
         can_skip = context.name in SKIPPABLE
-        place, is_first = begin, True
+        place, is_first, needed_here = begin, True, 0
         for packet in chain(packets_of(self.container, self.stream), [None]):
             if is_first and start is not None and not _is_at(packet, start):
                 return
             is_first = False
             is_wanted = packet is not None and packet.pts in wanted
+            if needed is not None and packet is not None:
+                if packet.is_keyframe:
+                    needed_here = needed[packet.pts]
+                if not needed_here:
+                    continue
+                needed_here -= is_wanted
             if can_skip:
                 context.skip_frame = 'DEFAULT' if is_wanted or packet is None else 'NONREF'
             left -= is_wanted

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol
@@ -104,12 +105,13 @@ def open_video(
         raise ValueError(f'backend={backend!r} must be one of {", ".join(BACKENDS)}')
     module, reader, package = BACKENDS[name]
     check_file(source)
-    if find_spec(package) is None:
+    if name not in installed_backends():
         raise ImportError(f'{name} is to decode videos, but is missing: pip install {package}')
     module = import_module(f'.{module}', __package__)
     return getattr(module, reader)(source, num_threads)
 
 
+@cache
 def installed_backends() -> list[str]:
     """Names of the backends whose Python package is installed, the default first."""
     return [name for name, (_, _, package) in BACKENDS.items() if find_spec(package) is not None]
