@@ -12,8 +12,8 @@ def fit_linear_probe(
 ) -> Accuracy:
     """Fit a logistic regression on standardized features, and test it.
 
-    For features that fit into memory. The linear probes of recipes, ``configs/bimm/linear_*``, train
-    a layer by SGD with augmented clips instead.
+    For features that fit into memory. The linear probes of recipes, ``configs/bimm/linear_*``,
+    train a layer by SGD with augmented clips instead.
 
     Args:
         train: Features (N, D) and labels (N,), int64 from 0.
