@@ -11,6 +11,8 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ...models.layers import TransformerBlock
 
+SHARDED = ('state', 'param_groups')  # of an optimizer's state dict, what FSDP divides
+
 
 @FUNCTIONS.register_module()
 def wrap_unshared_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:
@@ -47,7 +49,7 @@ class SharedBlocksFSDPStrategy(FSDPStrategy):
       mmengine would put the model together from shards of different draws;
     - ``optim_wrapper.clip_grad`` clips by the norm of the whole gradient; mmengine's clips in each
       process by the norm of its shard;
-    - checkpoints are whole, and fit into a model without FSDP;
+    - checkpoints are whole, hold the loss scale, and fit into a model without FSDP;
     - it runs on processes without an accelerator, too;
     - ``mixed_precision`` leaves the input as it is: targets are computed from it.
 
@@ -97,9 +99,24 @@ class SharedBlocksFSDPStrategy(FSDPStrategy):
     def optim_state_dict(self) -> dict:
         """Return the optimizer's whole state on the first process, an empty one on the others.
 
+        With it what the wrapper keeps beside it, which mmengine's leaves out: the loss scale of
+        float16, and the learning rate for the log.
+
         torch 2.11 gathers all entries of the state into one buffer and relies on the copy to the
         CPU to keep them apart. Where it is there already, they are gathered one by one.
         """
+        others = {k: v for k, v in self.optim_wrapper.state_dict().items() if k not in SHARDED}
+        return self._gathered_state() | others
+
+    def load_optim_state_dict(self, state_dict: dict) -> None:
+        """Load the optimizer's state, and what its wrapper keeps beside it."""
+        super().load_optim_state_dict({k: v for k, v in state_dict.items() if k in SHARDED})
+        if 'loss_scaler' in state_dict:
+            self.optim_wrapper.loss_scaler.load_state_dict(state_dict['loss_scaler'])
+        if 'base_param_settings' in state_dict:
+            self.optim_wrapper.base_param_settings = state_dict['base_param_settings']
+
+    def _gathered_state(self) -> dict:
         if get_device() != 'cpu' or not self._is_full_state_dict():
             return super().optim_state_dict()
         optimizer = self.optim_wrapper.optimizer

@@ -15,9 +15,10 @@ import pytest
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from bimm_mm.engine import SharedBlocksFSDPStrategy
 
@@ -130,6 +131,50 @@ def test_flat_parameters_are_refused(folder, kind):
     for rank in range(2):
         error = json.loads((folder / f'{kind}{rank}.json').read_text())[1]
         assert 'set strategy.model_wrapper.use_orig_params=True' in error
+
+
+class ScaledSteps(OptimWrapper):
+    """Loss scaling as AmpOptimWrapper's, which needs a GPU."""
+
+    def __init__(self, optimizer):
+        super().__init__(optimizer)
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=2.0**16)
+
+    def state_dict(self):
+        return super().state_dict() | dict(loss_scaler=self.loss_scaler.state_dict())
+
+
+def test_the_loss_scale_and_the_logged_rate_go_on_after_a_checkpoint(tmp_path):
+    dist.init_process_group('gloo', rank=0, world_size=1, store=dist.HashStore())
+    try:
+        strategies = []
+        for name in ('saved', 'resumed'):
+            strategy = SharedBlocksFSDPStrategy(work_dir=str(tmp_path), experiment_name=name)
+            model = FullyShardedDataParallel(nn.Linear(3, 2), device_id=torch.device('cpu'))
+            model.set_state_dict_type(
+                model,
+                strategy.state_dict_type,
+                strategy.state_dict_config,
+                strategy.optim_state_dict_config,
+            )
+            strategy.model = model
+            strategy.optim_wrapper = ScaledSteps(torch.optim.AdamW(model.parameters(), lr=0.1))
+            strategies.append(strategy)
+        saved, resumed = strategies
+        saved.optim_wrapper.update_params(saved.model(torch.ones(1, 3)).sum())
+        scaler = saved.optim_wrapper.loss_scaler
+        scaler.load_state_dict(scaler.state_dict() | dict(scale=1024.0))
+        saved.optim_wrapper.base_param_settings = dict(lr=0.05)
+        state = saved.optim_state_dict()
+        resumed.load_optim_state_dict(state)
+        assert resumed.optim_wrapper.loss_scaler.get_scale() == 1024
+        assert resumed.optim_wrapper.base_param_settings['lr'] == 0.05
+        again = resumed.optim_state_dict()
+        assert state['state'].keys() == again['state'].keys()
+        for name, entries in state['state'].items():
+            assert all(torch.equal(again['state'][name][k], v) for k, v in entries.items())
+    finally:
+        dist.destroy_process_group()
 
 
 if __name__ == '__main__':
