@@ -78,9 +78,11 @@ class BrokenSamplesHook(Hook):
             self._collect(runner)
             self._check(runner)
 
-    def after_train(self, runner: Runner) -> None:
-        """Report the rest."""
+    def settle(self, runner: Runner) -> None:
+        """Report what was found so far: a run that resumes does not meet these samples again."""
         self._collect(runner)
+
+    after_train = settle
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None

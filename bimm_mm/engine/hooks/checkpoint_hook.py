@@ -29,6 +29,9 @@ class WholeCheckpointHook(CheckpointHook):
     - A run that resumes from its work dir finds the newest complete checkpoint, also where it was
       killed before ``last_checkpoint`` was written; what was left unfinished is removed.
 
+    Before each checkpoint, the ``settle`` method of hooks that have one is called, in all
+    processes: for what must not be lost when a run goes on from there.
+
     :meth:`save_now` saves at any iteration, as ``stopped_iter_<iteration>.pth``, which is removed
     when the next regular checkpoint is there.
 
@@ -91,6 +94,9 @@ class WholeCheckpointHook(CheckpointHook):
             _remove(Path(self.out_dir) / name)
 
     def _save_and_point(self, runner: Runner, name: str, meta: dict, by_epoch: bool) -> None:
+        for hook in runner.hooks:
+            if hasattr(hook, 'settle'):
+                hook.settle(runner)
         self.last_ckpt = os.path.join(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         runner.save_checkpoint(

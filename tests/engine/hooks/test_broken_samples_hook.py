@@ -1,9 +1,12 @@
 import json
+import os
 import re
+import signal
 
 import pytest
 import torch
 from mmengine.dataset import BaseDataset
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
@@ -12,6 +15,7 @@ from bimm_mm.datasets.broken import ReplaceBroken
 from bimm_mm.engine import BrokenSamplesHook
 from bimm_mm.engine.hooks import broken_samples_hook as module
 from bimm_mm.engine.hooks.broken_samples_hook import REPORT, TooManyBrokenSamples
+from bimm_mm.engine.hooks.stop_on_signal_hook import SIGNALS
 
 
 class Files(ReplaceBroken, BaseDataset):
@@ -39,7 +43,7 @@ class Model(BaseModel):
         return dict(loss=sum(inputs) * self.weight)
 
 
-def train(work_dir, length=40, broken=(), epochs=2, resume=False, workers=0, **hook):
+def train(work_dir, length=40, broken=(), epochs=2, resume=False, workers=0, more=None, **hook):
     loader = dict(
         batch_size=4,
         num_workers=workers,
@@ -54,7 +58,10 @@ def train(work_dir, length=40, broken=(), epochs=2, resume=False, workers=0, **h
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         default_hooks=dict(
-            broken_samples=dict(type='BrokenSamplesHook', **hook), logger=None, timer=None
+            broken_samples=dict(type='BrokenSamplesHook', **hook),
+            logger=None,
+            timer=None,
+            **(more or {}),
         ),
         resume=resume,
         randomness=dict(seed=0),
@@ -176,3 +183,37 @@ def test_a_replaced_sample_is_refused_in_evaluation():
         check(None, 0, dict(data_samples=[BaseDataElement()]))
         with pytest.raises(RuntimeError, match=r'3.mp4 is broken \(empty file\).*test_mode=True'):
             check(None, 0, dict(data_samples=[BaseDataElement(), sample]))
+
+
+class EndAt(Hook):
+    """Ends the run in its fourth iteration, as a scheduler or a failing machine does."""
+
+    def __init__(self, killed):
+        self.killed = killed
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 3:
+            if self.killed:
+                raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+
+@pytest.mark.parametrize('killed', [False, True])
+def test_what_was_found_is_reported_before_a_checkpoint_goes_on_without_it(
+    tmp_path, monkeypatch, killed
+):
+    """Several processes exchange it every 50 iterations only."""
+    monkeypatch.setattr(module, 'get_dist_info', lambda: (0, 2))
+    more = dict(
+        checkpoint=dict(type='WholeCheckpointHook', by_epoch=False, interval=3 if killed else 100),
+        stop=dict(type='StopOnSignalHook'),
+        end=EndAt(killed),
+    )
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        with pytest.raises(KeyboardInterrupt if killed else SystemExit):
+            train(tmp_path, broken=[3], interval=50, more=more)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert report(tmp_path)['3.mp4'] == ('Input/output error', 1)
