@@ -9,10 +9,8 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import tensor
 from torch.utils.data import DataLoader
 
+from ..schedules import NewSchedule, schedule_changes, schedule_has_ended
 from ..seeding import ITERATION, derive_seed, number_batches, seed_everything
-
-# What of a scheduler's state is measured in iterations of the whole run.
-EXTENTS = ('begin', 'end', 'total_iters', 'T_max')
 
 
 @HOOKS.register_module()
@@ -34,6 +32,8 @@ class ExactResumeHook(Hook):
 
     With another number of processes, batch size or data set the run goes on after as many samples
     as were seen, schedules by epochs keep their place, and a warning says that it is not exact.
+    With other schedulers, as those of a run with more epochs, it goes on with these, where they
+    would be by now, and a warning says what has changed.
 
     On GPUs, sums are exact only with ``randomness = dict(deterministic=True)``, which costs time;
     without it the same samples and masks come, but losses differ in the last bits.
@@ -43,6 +43,7 @@ class ExactResumeHook(Hook):
 
     def __init__(self) -> None:
         self._resumed: dict = {}
+        self._schedule: NewSchedule | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Restore the data position; rescale iterations and schedules if the batch size changed."""
@@ -50,6 +51,7 @@ class ExactResumeHook(Hook):
             return
         meta = checkpoint['meta']
         if 'exact_resume' not in meta:
+            self._take_schedule(runner, checkpoint)
             print_log(
                 'The checkpoint was written without ExactResumeHook: the run goes on, but with '
                 'other masks and augmentations than it would have had.',
@@ -63,16 +65,12 @@ class ExactResumeHook(Hook):
         changes = [
             f'{key} was {saved[key]}, now {now[key]}' for key in now if saved[key] != now[key]
         ]
+        self._take_schedule(runner, checkpoint, tell=not changes)
         if not changes:
             return
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             batches = self._batches_done(loader)
             meta['iter'] = meta['epoch'] * len(loader) + batches
-            for state in checkpoint.get('param_schedulers', []):
-                if not state.get('by_epoch', True):
-                    for key in EXTENTS:
-                        state.pop(key, None)  # as built for this run
-                    state.update(last_step=meta['iter'], _global_step=meta['iter'] + 1)
         print_log(
             f'Resumed with another layout ({"; ".join(changes)}): the run goes on after the same '
             f'number of samples, at iteration {meta["iter"]}, but is no longer bit-exact with one '
@@ -81,8 +79,42 @@ class ExactResumeHook(Hook):
             level=30,
         )
 
+    def _take_schedule(self, runner: Runner, checkpoint: dict, tell: bool = True) -> None:
+        """Keep the schedulers of the config where they are not those of the checkpoint."""
+        saved, built = checkpoint.get('param_schedulers'), runner.param_schedulers
+        if not isinstance(saved, list) or not isinstance(built, list):
+            return
+        changes = schedule_changes(saved, built)
+        if not changes:
+            return
+        self._schedule = NewSchedule(built)
+        checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in built]
+        if tell:
+            print_log(
+                'The schedule is not that of the checkpoint: the run goes on with the one of the '
+                'config, at the place where it would be had it had it from the beginning. '
+                f'Changed: {"; ".join(changes)}',
+                'current',
+                level=30,
+            )
+
+    def _go_on_with_schedule(self, runner: Runner) -> None:
+        loop = runner.train_loop
+        if self._schedule is not None:
+            epochs = isinstance(loop, EpochBasedTrainLoop)
+            self._schedule.go_to(runner.iter, len(loop.dataloader) if epochs else None)
+        if runner._resume and runner.iter < loop.max_iters and schedule_has_ended(runner):
+            print_log(
+                f'The schedule has ended before iteration {runner.iter}, and the run goes on to '
+                f'iteration {loop.max_iters} at its last, low learning rate. For a longer schedule '
+                'set the `end` of the schedulers in param_scheduler.',
+                'current',
+                level=30,
+            )
+
     def before_train(self, runner: Runner) -> None:
         """Number and seed the batches, from the restored position on."""
+        self._go_on_with_schedule(runner)
         rank, _ = get_dist_info()
         seed = tensor(self._resumed.get('seed', runner.seed))
         broadcast(seed)  # with diff_rank_seed, each process has another
