@@ -9,6 +9,8 @@ default_hooks = dict(
     exact_resume=dict(type='ExactResumeHook'),
     # BatchNorm under DDP: the same statistics on all processes, in evaluation and in checkpoints
     running_statistics=dict(type='SyncRunningStatisticsHook'),
+    # the last 1,000 values of each logged scalar, and no waiting for the device to read them
+    history=dict(type='ShortHistoryHook'),
     # SIGTERM and SIGUSR1 write a checkpoint and end the run with exit code 75
     stop=dict(type='StopOnSignalHook'),
     # broken videos and images are replaced and reported; above this share, the run stops

@@ -10,6 +10,7 @@ from .finite_loss_hook import FiniteLossHook
 from .gradient_norm_hook import GradientNormHook
 from .reconstruction_hook import ReconstructionHook
 from .running_statistics_hook import SyncRunningStatisticsHook
+from .short_history_hook import ShortHistoryHook
 from .stop_on_signal_hook import StopOnSignalHook
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     'FiniteLossHook',
     'GradientNormHook',
     'ReconstructionHook',
+    'ShortHistoryHook',
     'StopOnSignalHook',
     'SyncRunningStatisticsHook',
     'WholeCheckpointHook',
