@@ -3,7 +3,8 @@
 # GPUS: as tools/dist_train.sh, of which this is the other half.
 set -euo pipefail
 
-if [ $# -lt 3 ]; then
+if [ $# -lt 3 ] || [[ ! $3 =~ ^[1-9][0-9]*$ ]]; then
+  [ $# -lt 3 ] || echo "GPUS=$3 must be a number" >&2
   sed -n '2,3s/^# //p' "$0" >&2
   exit 2
 fi

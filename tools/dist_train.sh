@@ -2,10 +2,11 @@
 # tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
 # GPUS: processes on this node, one per GPU; without a GPU as many CPU processes, joined by gloo.
 # Several nodes: the same call on each, with NNODES, NODE_RANK, MASTER_ADDR (and PORT) set.
-# After SIGTERM or SIGUSR1: a checkpoint, and exit code 75.
+# After SIGTERM, SIGUSR1 or Ctrl-C: a checkpoint, and exit code 75.
 set -euo pipefail
 
-if [ $# -lt 2 ]; then
+if [ $# -lt 2 ] || [[ ! $2 =~ ^[1-9][0-9]*$ ]]; then
+  [ $# -lt 2 ] || echo "GPUS=$2 must be a number" >&2
   sed -n '2,5s/^# //p' "$0" >&2
   exit 2
 fi

@@ -1,11 +1,13 @@
 """torchrun for runs that may be stopped: ``python tools/torchrun.py [arguments of torchrun]``.
 
 torchrun itself kills its processes 30 seconds after a SIGTERM, which may be too early for a
-checkpoint, dies of a SIGUSR1, and exits with 1 whatever its processes say. Here both signals are
-passed on and the processes take the time they need; when they stop because of it, the exit code is
-theirs (75, see :class:`StopOnSignalHook`).
+checkpoint, dies of a SIGUSR1, exits with 1 whatever its processes say, and ends with a traceback
+of its own after an error of theirs. Here these signals and Ctrl-C are passed on, the processes
+take the time they need, the exit code is theirs (75 when they stop because of a signal, see
+:class:`StopOnSignalHook`), and what they said is the last thing on the screen.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -17,7 +19,7 @@ from torch.distributed.run import parse_args, run
 
 # as in bimm_mm.engine.hooks.stop_on_signal_hook, which takes longer to import than all of this
 EXIT_STOPPED = 75
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 def pass_on(number: int, frame: FrameType | None) -> None:
@@ -31,7 +33,7 @@ def pass_on(number: int, frame: FrameType | None) -> None:
 
 
 def handle_signals() -> None:
-    """Pass both signals on, and keep torchrun from handling them itself.
+    """Pass the signals on, and keep torchrun from handling them itself.
 
     torch 2.11 can be told which signals to handle, 2.6 cannot: it takes SIGTERM in any case.
     """
@@ -48,12 +50,16 @@ def handle_signals() -> None:
 def main() -> None:
     """Run torchrun with other signal handlers."""
     handle_signals()
+    # which says in its own words that a process failed, after what the process itself said
+    logging.getLogger('torch.distributed.elastic.multiprocessing.api').setLevel(logging.CRITICAL)
     try:
         run(parse_args(sys.argv[1:]))
     except ChildFailedError as error:
-        if error.get_first_failure()[1].exitcode == EXIT_STOPPED:
-            sys.exit(EXIT_STOPPED)
-        raise
+        rank, failure = error.get_first_failure()
+        if failure.exitcode < 0:
+            name = signal.Signals(-failure.exitcode).name
+            sys.exit(f'process {rank} was killed by {name}; the others were ended')
+        sys.exit(failure.exitcode)
 
 
 if __name__ == '__main__':

@@ -107,7 +107,7 @@ def set_amp(cfg: Config, dtype: str | None) -> None:
 
 
 def main() -> None:
-    """Check, then build, then train; exit code 75 after SIGTERM or SIGUSR1, 1 after an error."""
+    """Check, then build, then train; exit code 75 after a signal to stop, 1 after an error."""
     args = parse_args()
     try:
         cfg = load_config(args)

@@ -191,6 +191,38 @@ def test_learning_rate_is_scaled_to_the_batch(toy):
     assert weight(toy / 'work_dirs/toy/epoch_1.pth') == pytest.approx(1 - 0.035 / 2)
 
 
+def test_after_an_error_of_ours_the_launcher_adds_no_traceback(toy):
+    result = subprocess.run(
+        ['bash', str(REPO / 'tools/dist_train.sh'), 'nothing.py', '2'],
+        cwd=toy,
+        env=environment(toy),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 1
+    said = [line for line in result.stderr.splitlines() if line.strip()]
+    assert any('no config file nothing.py' in line for line in said)
+    assert 'Traceback' not in result.stderr and 'ChildFailedError' not in result.stderr
+    assert len(said) <= 4, result.stderr
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [['train.sh', 'toy.py', '--cfg-options', 'a=1'], ['test.sh', 'toy.py', 'a.pth', '--tta']],
+)
+def test_without_the_number_of_processes_the_launchers_say_how_they_are_called(arguments):
+    script, *arguments = arguments
+    result = subprocess.run(
+        ['bash', str(REPO / f'tools/dist_{script}'), *arguments], capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert f'GPUS={arguments[-1] if "test" in script else arguments[1]} must be a number' in (
+        result.stderr
+    )
+    assert f'tools/dist_{script} CONFIG' in result.stderr
+
+
 def test_two_gloo_processes_do_what_one_does(toy):
     options = ('train_dataloader.batch_size=4', 'train_cfg.max_epochs=2')
     script = str(REPO / 'tools/dist_train.sh')
@@ -238,6 +270,7 @@ def test_told_to_stop_it_saves_on_all_processes_and_goes_on_with_another_number(
             output += line
         process.send_signal(signal.SIGUSR1)
         process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
         output += process.communicate(timeout=120)[0]
     assert process.returncode == EXIT_STOPPED, output
     (stopped,) = (toy / 'work_dirs/long').glob('*.pth')

@@ -1,4 +1,4 @@
-"""Save a checkpoint and exit on SIGTERM or SIGUSR1."""
+"""Save a checkpoint and exit on SIGTERM, SIGUSR1 or Ctrl-C."""
 
 import multiprocessing
 import os
@@ -18,16 +18,17 @@ from torch.utils.data import DataLoader
 from .checkpoint_hook import WholeCheckpointHook
 
 EXIT_STOPPED = 75  # sysexits.h: a temporary failure, try again; no other end of a run has it
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 @HOOKS.register_module()
 class StopOnSignalHook(Hook):
-    """On SIGTERM or SIGUSR1, finish the iteration, write a checkpoint, and exit with code 75.
+    """On SIGTERM, SIGUSR1 or Ctrl-C, finish the iteration, save a checkpoint and exit with code 75.
 
-    These are what schedulers send before they take a machine. The handler only takes a note; all
-    processes agree after each iteration, so one that was told is enough. A second signal changes
-    nothing. A validation is finished first. The same command with ``--resume`` goes on.
+    The first two are what schedulers send before they take a machine. The handler only takes a
+    note; all processes agree after each iteration, so one that was told is enough. A second signal
+    changes nothing, but a second Ctrl-C ends the process at once. A validation is finished first.
+    The same command with ``--resume`` goes on.
 
     Schedulers send the signals to all processes. Those that were started by this one, to load data
     or to measure, take them from it only: it still needs what they make, and ends them by SIGTERM.
@@ -72,6 +73,8 @@ class StopOnSignalHook(Hook):
             self._stop_if_told(runner, runner.iter)
 
     def _note(self, number: int, frame: object) -> None:
+        if number == signal.SIGINT == self.received:
+            raise KeyboardInterrupt
         self.received = signal.Signals(number)
 
     def _forked(self) -> None:

@@ -22,6 +22,19 @@ def listening():
     hook.after_train(runner)
 
 
+def test_the_first_ctrl_c_is_noted_and_the_second_ends_the_process(listening):
+    os.kill(os.getpid(), signal.SIGINT)
+    assert listening.received == signal.SIGINT
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_after_another_signal_does_not_end_it(listening):
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert listening.received == signal.SIGINT
+
+
 def test_a_pool_of_processes_can_be_ended(listening):
     """As mmaction2's AVAMetric does at the end of each validation."""
     with get_context('fork').Pool(2) as pool:
