@@ -139,11 +139,16 @@ class MotionView(TargetView):
         super().__init__(*args)
         self.title = 'motion'
         self.note = 'change to the next frame, mean of R, G and B'
+        if not self.target.absolute:
+            self.note += '; signs are not shown'
+        if self.target.normalize == 'clip':
+            self.unit = "multiples of the clip's own change, times about 58"
 
     def maps(self, values: Tensor, x: Tensor) -> Tensor:
-        """(B, 1, T, H, W) absolute difference on the scale 0 to 255."""
+        """(B, 1, T, H, W) absolute difference on the scale 0 to 255, or (B, 1, T', H, W)."""
+        values = values if self.target.absolute else values.abs()
         change = unpatchify(
-            undo_scale(values, self.target), self.target.patch_size, self.token_grid(x)
+            undo_scale(values, self.target), self.target.value_size, self.token_grid(x)
         )
         return (change * self.std.view(3, 1, 1, 1)).mean(dim=1, keepdim=True)
 

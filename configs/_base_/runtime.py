@@ -17,7 +17,7 @@ default_hooks = dict(
     broken_samples=dict(type='BrokenSamplesHook', max_share=0.01),
 )
 # averages over the window; the gradient norms of the groups are measured once in it
-log_processor = dict(window_size=50, mean_pattern=r'loss|time|explained|grad_norm$')
+log_processor = dict(window_size=50, mean_pattern=r'loss|time|explained|accuracy|grad_norm$')
 # curves as vis_data/scalars.json in the work folder; for TensorBoard (pip install tensorboard) add
 # dict(type='TensorboardVisBackend')
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])

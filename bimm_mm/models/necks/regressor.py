@@ -38,6 +38,8 @@ class RegressorDecoder(BaseModule):
         drop_path: Probability of leaving out a residual branch (CAE: 0.1; our choice: 0).
         layer_scale: What residual branches are multiplied by at first (CAE: 0.1 for base, 1e-5 for
             large).
+        time_positions: How the positions of clips hold the time: 'added' (our choice), 'divided' or
+            'sequence' (VideoMAE's); see :func:`sincos_position_embedding`.
 
     A branch fills in everything up to ``video``.
 
@@ -59,6 +61,7 @@ class RegressorDecoder(BaseModule):
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
         layer_scale: float = 0.1,
+        time_positions: str = 'added',
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -80,7 +83,8 @@ class RegressorDecoder(BaseModule):
         )
         self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         grid = tuple(grid_size) if video else tuple(grid_size)[1:]
-        self.register_buffer('pos_embed', sincos_position_embedding(embed_dims, grid))
+        positions = sincos_position_embedding(embed_dims, grid, time_positions)
+        self.register_buffer('pos_embed', positions)
         self.blocks = nn.ModuleList(
             RegressorBlock(embed_dims, num_heads, mlp_ratio, drop_path, layer_scale)
             for _ in range(depth)

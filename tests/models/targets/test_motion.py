@@ -44,3 +44,70 @@ def test_power_compresses_before_the_scale():
 def test_one_frame_does_not_move():
     with pytest.raises(ValueError, match='at least 2 frames, and got 1'):
         MotionTarget(patch_size=(1, 4, 4))(torch.randn(1, 3, 8, 8))
+
+
+# signed and normalized differences ---------------------------------------------------------------
+
+
+def moving_square(frames=4):
+    """A white square of 8 pixels that moves 4 pixels to the right in each frame."""
+    clip = torch.zeros(1, 3, frames, 16, 32)
+    for t in range(frames):
+        clip[:, :, t, 4:12, 4 + 4 * t : 12 + 4 * t] = 1.0
+    return clip
+
+
+def signed(**settings):
+    return MotionTarget(scale=1.0, absolute=False, patch_size=(2, 16, 32), **settings)
+
+
+def test_the_signed_difference_of_a_static_clip_is_zero():
+    clip = moving_square(1).repeat(1, 1, 4, 1, 1)
+    for settings in ({}, dict(normalize='clip'), dict(difference='intra')):
+        assert not signed(**settings)(clip).any()
+
+
+def test_a_moving_square_shows_at_its_edges_with_opposite_signs():
+    values = signed()(moving_square()).view(2, 3, 2, 16, 32)  # (T', channel, frame, H, W)
+    for t in range(3):
+        frame = values[t // 2, 0, t % 2]
+        wanted = torch.zeros(16, 32)
+        wanted[4:12, 4 + 4 * t : 8 + 4 * t] = -1.0  # the trailing edge becomes black
+        wanted[4:12, 12 + 4 * t : 16 + 4 * t] = 1.0  # the leading edge becomes white
+        assert torch.equal(frame, wanted)
+    assert torch.equal(values[1, :, 1], values[1, :, 0])  # the last difference is repeated
+    absolute = MotionTarget(scale=1.0, patch_size=(2, 16, 32))(moving_square())
+    assert torch.equal(absolute, signed()(moving_square()).abs())
+
+
+def test_one_difference_per_cube():
+    target = signed(difference='intra')
+    values = target(moving_square())
+    assert values.shape == (1, 2, target.out_dims) == (1, 2, 3 * 16 * 32)
+    forward = signed()(moving_square()).view(2, 3, 2, 16, 32)
+    assert torch.equal(values.view(2, 3, 16, 32), forward[:, :, 0])  # from frame 0 to 1, 2 to 3
+
+
+def test_slow_and_fast_clips_count_alike_where_the_clip_is_the_unit():
+    clip = moving_square()
+    values = signed(normalize='clip')(torch.cat([clip, 0.1 * clip]))
+    torch.testing.assert_close(values[0], values[1])
+    assert values[0].square().mean().item() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_signs_survive_the_exponent():
+    values = signed(power=0.5)(0.25 * moving_square())
+    assert sorted(values.unique().tolist()) == [-0.5, 0.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        (dict(difference='both'), "difference='both' must be 'forward' or 'intra'"),
+        (dict(normalize='patch'), "normalize='patch' must be 'none' or 'clip'"),
+        (dict(difference='intra', patch_size=(1, 8, 8)), 'needs cubes of at least 2 frames'),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        MotionTarget(**settings)

@@ -1,0 +1,12 @@
+# MAM2, ViT-B on Kinetics-400, 400 epochs. Data are those of bimm/joint_k400_vitb.py.
+_base_ = [
+    './_base_/mam2_vitb.py',
+    '../_base_/k400.py',
+    '../_base_/pretrain.py',
+    '../_base_/runtime.py',
+]
+
+train_cfg = dict(max_epochs=400)
+# base lr x batch per GPU / 16 = 1.5e-4
+optim_wrapper = dict(optimizer=dict(lr=1.5e-4 * 16 / 16))
+auto_scale_lr = dict(enable=False, base_batch_size=16 * 16)
