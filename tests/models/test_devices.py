@@ -63,7 +63,9 @@ def recipes():
     """Every pretraining recipe of a ViT-B."""
     found = sorted(CONFIGS.glob('*/*_vitb*.py'))
     models = {str(path.relative_to(CONFIGS)): Config.fromfile(path).model for path in found}
-    return [path for path, model in models.items() if model.type.endswith('BranchPretrainer')]
+    kinds = ('SingleBranchPretrainer', 'DualBranchPretrainer', 'MaskedPretrainer')
+    # BEVT's way draws the length of a span on the host, without waiting, which fake tensors refuse
+    return [path for path, m in models.items() if m.type in kinds and not path.startswith('bevt')]
 
 
 def build(config, overrides):
@@ -71,10 +73,9 @@ def build(config, overrides):
     cfg = Config.fromfile(CONFIGS / config)
     init_default_scope(cfg.default_scope)
     channels, size = 3, [224, 224]
-    for name in ('ventral', 'dorsal'):
-        branch = cfg.model.get(name)
-        if branch is None:
-            continue
+    branches = {name: cfg.model[name] for name in ('ventral', 'dorsal') if name in cfg.model}
+    for name, branch in (branches or dict(dorsal=cfg.model)).items():
+        branch.pop('tokenizer', None)  # reads a file
         if branch.backbone.type == 'BimmViT':
             branch.backbone.arch = dict(embed_dims=48, depth=12, num_heads=3)
         branch.merge(overrides)
@@ -105,6 +106,7 @@ def test_the_losses_neither_wait_nor_leave_the_device(config, overrides, autocas
         inputs = torch.randn(2, *shape, device='cuda')
         with autocast:
             side = dict(contours=inputs[:, 3:]) if shape[0] == 4 else {}
+            side['codes'] = torch.zeros(2, 16, 14, 14, dtype=torch.long, device='cuda')
             losses = model(inputs[:, :3], mode='loss', **side)
             loss, logged = model.parse_losses(losses)
     assert loss.device.type == 'cuda' and loss.requires_grad
@@ -114,7 +116,7 @@ def test_the_losses_neither_wait_nor_leave_the_device(config, overrides, autocas
 
 def test_samples_reach_the_device_as_they_left_the_workers():
     """As uint8, and not by way of the host's memory, where they would not be pinned."""
-    model, _ = build('joint_k400_vitb_edge.py', {})
+    model, _ = build('bimm/joint_k400_vitb_edge.py', {})
     preprocessor = model.data_preprocessor
     preprocessor._device = torch.device('cuda')  # as after to('cuda')
     with on_a_pretended_gpu(model) as host:
