@@ -1,6 +1,7 @@
-# VideoMAE V2's dual masking (Wang et al., 2023), ViT-B on Kinetics-400: VideoMAE, whose decoder gets
-# half of the cubes, running cells of 2x2 patches, and is asked for those that the encoder did not
-# see. Four clips of each video that is read, 200 epochs and base lr 1e-3 are its code's for ViT-B.
+# VideoMAE V2's dual masking (Wang et al., 2023), ViT-B on Kinetics-400: VideoMAE, whose decoder
+# gets half of the cubes, running cells of 2x2 patches, and is asked for those that the encoder did
+# not see. Four clips of each video that is read, 200 epochs and base lr 1e-3 are its code's for
+# ViT-B.
 _base_ = ['../videomae/videomae_k400_vitb.py']
 
 model = dict(dorsal=dict(decoder_masking=dict(type='RunningCellMasking', ratio=0.5)))

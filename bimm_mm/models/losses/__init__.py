@@ -1,9 +1,10 @@
 from .contrastive import contrastive_loss, gather_with_gradient
-from .scores import accuracy, explained_variance, weighted_mean
+from .scores import accuracy, cross_entropy, explained_variance, weighted_mean
 
 __all__ = [
     'accuracy',
     'contrastive_loss',
+    'cross_entropy',
     'explained_variance',
     'gather_with_gradient',
     'weighted_mean',

@@ -5,8 +5,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from ..layers import patchify
-from ..losses import accuracy
-from ..losses.scores import cross_entropy
+from ..losses import accuracy, cross_entropy
 from ..step import Step
 from .base import BaseTarget
 

@@ -4,6 +4,61 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+from bimm_mm.models.layers import patchify
+
+
+@MODELS.register_module(force=True)
+class BrightnessTokenizer(nn.Module):
+    """Eight codes for the brightness of a patch of 4x4 pixels, in place of a frozen network."""
+
+    num_codes = 8
+
+    def __init__(self, mean=None, std=None):
+        super().__init__()
+
+    def forward(self, x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """(B, 3, T, H, W) to (B, T, H', W') codes."""
+        brightness = patchify(x, (1, 4, 4)).mean(dim=2).view(len(x), x.shape[2], *grid)
+        return torch.bucketize(brightness, torch.linspace(-1.2, 1.2, 7, device=x.device))
+
+
+def method_config(method: str) -> dict:
+    """The config of a pretrainer on clips of 4 frames of 16x16 pixels: 'joint', 'mam2', 'bevt'."""
+    if method == 'joint':
+        branches = dict(ventral=branch_config(False), dorsal=branch_config(True))
+        return dict(type='DualBranchPretrainer', share='partial', **branches)
+    backbone = dict(branch_config(True)['backbone'], stage_ends=(3,))
+    shared = dict(type='MaskedPretrainer', tokenizer=dict(type='BrightnessTokenizer'))
+    masking = dict(type='TubeMasking', ratio=0.75)
+    codes = dict(type='CodeTarget', num_codes=8)
+    if method == 'bevt':
+        neck = dict(type='MultiStageDecoder', decoders=[dict(type='PickDecoder')])
+        backbone['masked'] = 'token'
+        return dict(shared, backbone=backbone, masking=masking, neck=neck, targets=[codes])
+    decoder = dict(type='LatentDecoder', depth=1, num_heads=2)
+    neck = dict(
+        type='RegressorDecoder',
+        embed_dims=12,
+        depth=2,
+        num_heads=2,
+        decoders=[decoder, decoder, dict(type='IdentityDecoder')],
+    )
+    targets = [
+        codes,
+        dict(type='MotionTarget', absolute=False),
+        dict(type='LatentTarget', out_dims=12),
+    ]
+    return dict(
+        shared,
+        backbone=backbone,
+        masking=masking,
+        neck=neck,
+        targets=targets,
+        loss_weights=(1, 1, 2),
+    )
 
 
 def branch_config(video: bool, **backbone) -> dict:

@@ -18,9 +18,12 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from bimm_mm.models import DualBranchPretrainer
+from bimm_mm.models import BasePretrainer, DualBranchPretrainer
+from bimm_mm.models.losses import contrastive_loss
 
 SHARES = ['none', 'partial', 'all']
+METHODS = {'ddp': [*SHARES, 'mam2', 'bevt', 'contrast'], 'fsdp': SHARES}
+CONTRAST = dict(type='FrameContrast')
 
 
 @MODELS.register_module()
@@ -40,21 +43,41 @@ class MaskByContent:
         return tuple((i[:, None] + frames).flatten(1) for i in ids)
 
 
+@MODELS.register_module()
+class FrameContrast(torch.nn.Module):
+    """The two halves of a clip's tokens belong together, among the clips of all processes."""
+
+    def forward(self, steps):
+        halves = steps['masked'].features[-1].flatten(1).chunk(2, dim=1)
+        loss, _ = contrastive_loss(*halves, 0.2, among_queries=True)
+        return dict(loss_contrast=100 * loss)
+
+
 def first_frames(self, clips: torch.Tensor) -> torch.Tensor:
     return torch.zeros(len(clips), dtype=torch.long)
 
 
-def prepare(share: str) -> DualBranchPretrainer:
-    """The model, without chance in what it does."""
+def prepare(method: str) -> BasePretrainer:
+    """The model, without chance in what it does; a sharing means the joint one."""
     torch.manual_seed(0)
     sys.path.insert(0, str(Path(__file__).parent))
-    from conftest import branch_config
+    from conftest import branch_config, method_config
 
-    branches = {
-        name: branch_config(video) | dict(masking=dict(type='MaskByContent'))
-        for name, video in (('ventral', False), ('dorsal', True))
-    }
-    return DualBranchPretrainer(**branches, share=share, dorsal_weight=0.5)
+    masking = dict(type='MaskByContent')
+    if method in SHARES:
+        branches = {
+            name: branch_config(video) | dict(masking=masking)
+            for name, video in (('ventral', False), ('dorsal', True))
+        }
+        return DualBranchPretrainer(**branches, share=method, dorsal_weight=0.5)
+    config = method_config('bevt' if method == 'contrast' else method) | dict(masking=masking)
+    if method == 'contrast':
+        config['objectives'] = [CONTRAST]
+    model = MODELS.build(config)
+    if method == 'mam2':  # else its first gradients are too small for float32 to move a norm
+        for parameter in model.neck.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
 
 
 def train(model: torch.nn.Module, samples: list[torch.Tensor], lr: float, steps: int) -> None:
@@ -79,8 +102,8 @@ def run(rank: int, folder: str, kind: str) -> None:
     warnings.simplefilter('ignore')
     dist.init_process_group('gloo', f'file://{folder}/store', rank=rank, world_size=2)
     half = draw_samples()[2 * rank : 2 * rank + 2]
-    for share in SHARES:
-        model = prepare(share)
+    for method in METHODS[kind]:
+        model = prepare(method)
         if kind == 'ddp':
             wrapped = MMDistributedDataParallel(model, device_ids=None)
         else:
@@ -92,7 +115,7 @@ def run(rank: int, folder: str, kind: str) -> None:
         train(wrapped, half, lr=0.05, steps=2)
         state = {key.removeprefix('module.'): v for key, v in wrapped.state_dict().items()}
         if rank == 0:
-            torch.save(state, f'{folder}/{share}.pth')
+            torch.save(state, f'{folder}/{method}.pth')
     dist.destroy_process_group()
 
 
@@ -116,18 +139,21 @@ def folder(request, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize('share', SHARES)
-def test_two_processes_learn_what_one_does(share, folder, monkeypatch):
+@pytest.mark.parametrize('method', METHODS['ddp'])
+def test_two_processes_learn_what_one_does(method, folder, monkeypatch):
     """Weights after two steps of gradient descent are equal, so all gradients are."""
+    if not (folder / f'{method}.pth').is_file():
+        pytest.skip('the shared blocks are what FSDP wraps in a way of its own')
     monkeypatch.setattr(DualBranchPretrainer, 'draw_frames', first_frames)
     monkeypatch.setattr(MaskByContent, 'pixels', None)
-    model = prepare(share)
+    model = prepare(method)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     train(model, draw_samples(), lr=0.05, steps=2)
-    state = torch.load(folder / f'{share}.pth')
+    state = torch.load(folder / f'{method}.pth')
     assert state.keys() == before.keys()
     for key, value in model.state_dict().items():
-        if not key.endswith('pos_embed'):
+        # what all keys have in common changes no attention
+        if not key.endswith(('pos_embed', 'norm_key.bias')):
             assert not torch.equal(value, before[key]), f'{key} did not learn'
         torch.testing.assert_close(
             state[key] - before[key], value - before[key], rtol=2e-3, atol=1e-5, msg=key

@@ -1,5 +1,8 @@
 """Methods that the toolkit does not have, each of at most two small classes on its parts."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,8 +12,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from bimm_mm.models import BaseMasking, BaseTarget
-from bimm_mm.models.losses import accuracy, contrastive_loss
-from bimm_mm.models.losses.scores import cross_entropy
+from bimm_mm.models.losses import accuracy, contrastive_loss, cross_entropy
 from bimm_mm.models.masking.base import split_mask
 
 
@@ -166,3 +168,16 @@ def test_what_moves_is_hidden():
     step = MODELS.build(METHODS['guided'])(clips, mode='predict')['masked']
     rows = step.ids_mask % 16 // 4
     assert step.ids_mask.shape == (2, 16) and (rows < 2).all()
+
+
+def test_the_example_in_contributing_trains():
+    text = (Path(__file__).parents[3] / 'CONTRIBUTING.md').read_text()
+    names = {}
+    exec(re.search(r'## A method.*?```python\n(.*?)```', text, re.DOTALL).group(1), names)
+    torch.manual_seed(0)
+    model = MODELS.build(names['model'])
+    optimizer = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=1e-3))
+    data = dict(inputs=torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8))
+    history = [model.train_step(data, optimizer) for _ in range(3)]
+    assert set(history[0]) == {'loss', 'loss_lightness', 'accuracy_lightness'}
+    assert history[-1]['loss'] < history[0]['loss']
