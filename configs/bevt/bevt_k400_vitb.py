@@ -1,8 +1,8 @@
 # In the manner of BEVT's video stream (Wang et al., 2022), ViT-B on Kinetics-400: a block of
-# patches becomes mask tokens in a run of frames, and a linear layer predicts the code of each frame.
-# BEVT's own encoder is Video Swin, whose tokens are 2x4x4 pixels, and it trains on images as well;
-# codes of every frame at 112x112 pixels, blocks of 98 of 196 patches and spans of half to all of
-# the frames are BEVT's. Data and schedule are those of bimm/joint_k400_vitb.py.
+# patches becomes mask tokens in a run of frames, and a linear layer predicts the code of each
+# frame. BEVT's own encoder is Video Swin, whose tokens are 2x4x4 pixels, and it trains on images as
+# well; codes of every frame at 112x112 pixels, blocks of 98 of 196 patches and spans of half to all
+# of the frames are BEVT's. Data and schedule are those of bimm/joint_k400_vitb.py.
 _base_ = ['../_base_/k400.py', '../_base_/pretrain.py', '../_base_/runtime.py']
 
 model = dict(

@@ -1,5 +1,5 @@
-# Finetuning of MAM2's encoder on Kinetics-400: the recipe of
-# bimm/finetune_k400_vitb.py, with the mean of the tokens instead of a class token (VideoMAE's way).
+# Finetuning of MAM2's encoder on Kinetics-400: bimm/finetune_k400_vitb.py
+# with the mean of the tokens instead of a class token (VideoMAE's way).
 #
 # Another checkpoint: --cfg-options model.backbone.init_cfg.checkpoint=...
 # From scratch: --cfg-options model.backbone.init_cfg=None

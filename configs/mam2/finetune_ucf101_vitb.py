@@ -1,5 +1,5 @@
-# Finetuning of MAM2's encoder on UCF101: the recipe of
-# bimm/finetune_ucf101_vitb.py, with the mean of the tokens instead of a class token (VideoMAE's way).
+# Finetuning of MAM2's encoder on UCF101: bimm/finetune_ucf101_vitb.py
+# with the mean of the tokens instead of a class token (VideoMAE's way).
 #
 # Another checkpoint: --cfg-options model.backbone.init_cfg.checkpoint=...
 # From scratch: --cfg-options model.backbone.init_cfg=None
