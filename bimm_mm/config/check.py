@@ -109,11 +109,25 @@ def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
     contours = missing_contours(walk_dicts(used, ()), cfg.filename)
     misspelled = misspelled_settings(cfg, used, RUNNER_KEYS)
     problems = [*unknown_parts(used, scope), *misspelled, *missing_paths(used), *contours]
+    problems += worker_problems(used)
     if 'train' in loops:
         problems += schedule_problems(cfg)
     if cfg.get('model') and not any(problem.startswith('model') for problem in problems):
         problems += model_problems(cfg)
     _raise_if_any(problems, cfg)
+
+
+def worker_problems(cfg: dict) -> list[str]:
+    """Return a line for each data loader that asks for what only worker processes can do."""
+    return [
+        f'{name}.{key}={loader[key]!r} needs num_workers of at least 1, but it is 0: set '
+        f'{name}.{key}={default} as well'
+        for name, loader in cfg.items()
+        if name.endswith('_dataloader') and isinstance(loader, dict)
+        if loader.get('num_workers', 0) == 0
+        for key, default in (('persistent_workers', False), ('prefetch_factor', None))
+        if loader.get(key)
+    ]
 
 
 def unknown_parts(node: object, scope: str = 'mmengine') -> list[str]:

@@ -53,10 +53,7 @@ class Buffer:
                 self.handle = os.dup(file.fileno())
         os.ftruncate(self.handle, size)
         self.memory = mmap.mmap(self.handle, size)
-
-    def __del__(self) -> None:
-        if hasattr(self, 'handle'):
-            os.close(self.handle)
+        weakref.finalize(self, os.close, self.handle).atexit = False
 
 
 class DecoderProcess:

@@ -20,7 +20,7 @@ train_dataloader = dict(
         ann_file='ucf101_train_split_1_videos.txt',
         data_prefix=dict(video='videos'),
         pipeline=[
-            dict(type='mmaction.DecordInit'),
+            dict(type='VideoInit'),
             dict(
                 type='mmaction.SampleFrames',
                 clip_len=16,
@@ -28,17 +28,10 @@ train_dataloader = dict(
                 num_clips=1,
                 out_of_bound_opt='repeat_last',
             ),
-            dict(type='mmaction.DecordDecode'),
+            dict(type='VideoDecode'),
             dict(type='LoadContours'),  # where the data set has a contour_cache
-            # the short side to 256, because MultiScaleCrop fails on one slightly below 224
-            dict(type='mmaction.Resize', scale=(-1, 256)),
-            dict(
-                type='mmaction.MultiScaleCrop',
-                input_size=224,
-                scales=(1, 0.875, 0.75, 0.66),
-                num_fixed_crops=13,
-            ),
-            dict(type='mmaction.Resize', scale=(224, 224), keep_ratio=False),
+            # Resize(scale=(-1, 256)), MultiScaleCrop and Resize(scale=(224, 224)) in one step
+            dict(type='MultiScaleCropResize', size=224, scales=(1, 0.875, 0.75, 0.66)),
             dict(type='mmaction.Flip', flip_ratio=0.5),
             dict(type='mmaction.FormatShape', input_format='NCTHW'),
             dict(type='mmaction.PackActionInputs'),

@@ -13,7 +13,7 @@ train_dataloader = dict(
         # made by tools/dataset_converters/extract_contours.py
         contour_cache='{{$UCF101:data/ucf101}}/contours',
         pipeline=[
-            dict(type='mmaction.DecordInit'),
+            dict(type='VideoInit'),
             dict(type='mmaction.SampleFrames', clip_len=1, num_clips=1),
             *_base_.train_dataloader.dataset.pipeline[2:],
         ],

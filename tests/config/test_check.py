@@ -13,6 +13,7 @@ from bimm_mm.config.check import (
     check_config,
     check_options,
     unknown_parts,
+    worker_problems,
 )
 from bimm_mm.config.loading import find_config
 from bimm_mm.engine import WholeCheckpointHook
@@ -312,3 +313,17 @@ def test_schedules_in_other_units_than_the_runs_are_left_alone(unit, other):
     schedulers = [dict(type='LinearLR', by_epoch=other, begin=0, end=500)]
     loop = 'EpochBasedTrainLoop' if unit == 'max_epochs' else 'IterBasedTrainLoop'
     check_config(Config(dict(param_scheduler=schedulers, train_cfg={'type': loop, unit: 36})))
+
+
+def test_settings_for_workers_need_workers():
+    loader = dict(num_workers=0, persistent_workers=True, prefetch_factor=4)
+    first, second = worker_problems(dict(train_dataloader=loader))
+    assert first == (
+        'train_dataloader.persistent_workers=True needs num_workers of at least 1, but it is 0: '
+        'set train_dataloader.persistent_workers=False as well'
+    )
+    assert 'train_dataloader.prefetch_factor=None as well' in second
+    loader.update(num_workers=2)
+    assert worker_problems(dict(train_dataloader=loader)) == []
+    found = problems(train_dataloader=dict(dataloader(), num_workers=0, persistent_workers=True))
+    assert len(found) == 1 and 'persistent_workers=True needs num_workers' in found[0]

@@ -247,7 +247,7 @@ def build_dataset(folder, lines, **kwargs):
 
 @pytest.mark.parametrize(
     'lines, message',
-    [('a.mp4 0\nb.mp4 2\n', r'line 2 of .*b\.mp4.* is 2, but must be 0 to 1'), ('', 'no video')],
+    [('a.mp4 0\nb.mp4 2\n', r'line 2: .*b\.mp4.* is 2, but must be 0 to 1'), ('', 'is empty')],
 )
 def test_mistakes_in_a_list_are_named(lines, message, tmp_path):
     with pytest.raises(ValueError, match=message):
@@ -264,5 +264,5 @@ def test_missing_list_and_broken_video_are_named(tmp_path):
 
 @pytest.mark.parametrize('line', ['a.mp4', 'a.mp4 three'])
 def test_regression_list_without_number_is_named(line, tmp_path):
-    with pytest.raises(ValueError, match='line 1 of .*a path and numbers'):
+    with pytest.raises(ValueError, match='list.txt, line 1: .* number'):
         build_dataset(tmp_path, line, type='VideoRegressionDataset', num_classes=None)

@@ -1,12 +1,12 @@
-r"""Rewrite videos at a short side of 256 pixels, with key frames close enough for random access.
+r"""Rewrite videos for training: upright, of a short side of 256 pixels, only key frames.
 
 Example::
 
     python tools/dataset_converters/resize_videos.py data/kinetics400/videos_train \
         data/kinetics400_256/videos_train --workers 16
 
-Names stay as they are, so that lists of the data set go on to fit; what is in the files is MP4 with
-H.264, whatever their ending. The run can be stopped at any point: the same command goes on where it
+Names stay as they are, so that lists of the data set go on to fit; what is in the files is MP4,
+whatever their ending. The run can be stopped at any point: the same command goes on where it
 stopped. Videos that fail are listed in failed.txt of the new folder, and tried again by the next
 run.
 """
@@ -40,10 +40,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--short-side', type=int, default=256, help='pixels; smaller videos keep their size'
     )
     parser.add_argument(
-        '--gop', type=int, default=32, help='frames from one key frame to the next; default: 32'
+        '--gop', type=int, default=1, help='frames from one key frame to the next; default: 1'
     )
     parser.add_argument(
-        '--crf', type=int, default=20, help='0 (lossless) to 51 (worst), of x264; default: 20'
+        '--codec',
+        choices=('h264', 'mjpeg'),
+        default='h264',
+        help='mjpeg is larger and little faster to read; default: h264',
+    )
+    parser.add_argument(
+        '--crf',
+        type=int,
+        default=20,
+        help='0 (lossless) to 51 (worst) of x264, 2 (best) to 31 of mjpeg; default: 20',
     )
     parser.add_argument('--preset', default='medium', help='speed, of x264; default: medium')
     parser.add_argument(
@@ -70,7 +79,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def settings_of(args: argparse.Namespace) -> dict:
     """What the new videos depend on."""
-    return {name: getattr(args, name) for name in ('short_side', 'gop', 'crf', 'preset')}
+    return {name: getattr(args, name) for name in ('short_side', 'gop', 'crf', 'preset', 'codec')}
 
 
 class Conversion:

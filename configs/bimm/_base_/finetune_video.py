@@ -78,9 +78,9 @@ three_crops = [dict(type='Resize', scale=(-1, 224)), dict(type='ThreeCrop', crop
 augmentation = [*rand_augment, *random_crop, *flip, *random_erasing, *packing]
 light_augmentation = [*random_crop, *flip, *packing]  # for probes
 
-open_video = dict(type='DecordInit')
+open_video = dict(type='VideoInit')
 sample = dict(type='SampleFrames', clip_len=16, frame_interval=4, out_of_bound_opt='repeat_last')
-decode = dict(type='DecordDecode')
+decode = dict(type='VideoDecode')
 loading = [open_video, sample, decode]
 
 train_dataloader = dict(

@@ -26,7 +26,7 @@ FRAMES = 90
 
 @pytest.fixture(scope='module')
 def tool():
-    spec = spec_from_file_location('b', REPO / 'tools/analysis_tools/benchmark_loader.py')
+    spec = spec_from_file_location('b', REPO / 'benchmarks/loader.py')
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -100,40 +100,33 @@ def test_a_broken_video_is_told(tmp_path):
         build(tmp_path, init='AvInit')[0]
 
 
-def test_benchmark_compares_the_same_frames(tool, folder, tmp_path, monkeypatch, capsys):
-    decoded = []
-    decode = tool.decode
-    monkeypatch.setattr(
-        tool, 'decode', lambda path, clips: (decoded.append(np.stack(clips)), decode(path, clips))
-    )
-    drawn = []
-    original = tool.build_dataset
+def test_the_peer_makes_a_clip_of_floats(tool, folder):
+    tool.seed(0)
+    clip = tool.peer_clip(str(folder / 'gray.mp4'))
+    assert clip.shape == (48, 224, 224) and clip.dtype.is_floating_point
+    means = clip[::3].mean((1, 2)) * 255 / 2  # of every fourth frame, of gray value 2 * i
+    assert means.diff().mean().item() == pytest.approx(4, abs=0.2)
 
-    def build_spied(*args):
-        dataset = original(*args)
-        step = dataset.pipeline.transforms[2]
-        transform = step.transform
 
-        def spy(results):
-            drawn.append(results['frame_inds'])
-            return transform(results)
-
-        step.transform = spy
-        return dataset
-
-    monkeypatch.setattr(tool, 'build_dataset', build_spied)
+def test_all_ways_are_measured_side_by_side(tool, folder, tmp_path, capsys):
     report = tmp_path / 'figures.json'
     affinity = os.sched_getaffinity(0)
-    arguments = ['--repeats', '1', '2', '--seconds', '0.1', '--json', str(report)]
-    tool.main([str(folder), '--config', str(CONFIG), *arguments])
+    arguments = ['--rewritten', str(folder), '--draws', '2', '--json', str(report)]
+    tool.main([str(folder), '--config', str(CONFIG), '--repeats', '1', '2', *arguments])
     assert os.sched_getaffinity(0) == affinity
-    assert len(decoded) == len(drawn) >= 4
-    for bare, ours in zip(decoded, drawn, strict=True):
-        assert np.array_equal(np.unique(bare), np.unique(ours))
     figures = json.loads(report.read_text())
-    assert [row['repeats'] for row in figures['overall']] == [1, 2]
-    assert all(row['pipeline_ms'] > 0 for row in figures['overall'])
-    assert '| gray.mp4 | 128x96 | 90 |' in capsys.readouterr().out
+    ways = [row['clips'] for row in figures['rates']]
+    assert ways[:3] == ['peer', 'R = 1', 'R = 1, in the worker itself'] and len(ways) == 9
+    assert figures['rates'][0]['beside the peer'] == 1
+    assert all(row['ms per clip'] > 0 for row in figures['rates'])
+    assert [row['clips'] for row in figures['watching']] == [
+        'R = 1',
+        'R = 1, rewritten',
+        'R = 2',
+        'R = 2, rewritten',
+    ]
+    assert figures['steps'][0]['VideoDecode'] > 0 and figures['steps'][0]['convert to RGB'] > 0
+    assert '| R = 2, rewritten |' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
