@@ -7,8 +7,9 @@ from pathlib import Path
 from mmengine.config import Config
 
 from .arguments import did_you_mean
-from .check import ConfigError, check_options
+from .check import RUNNER_KEYS, ConfigError, check_options
 from .paths import CONFIGS
+from .variables import overshadowed, set_variables, variables_of
 
 
 def find_config(path: str | os.PathLike, folder: str | os.PathLike = CONFIGS) -> Path:
@@ -44,9 +45,12 @@ def find_config(path: str | os.PathLike, folder: str | os.PathLike = CONFIGS) ->
 def merge_config(config: str, options: dict) -> Config:
     """Load a config and merge overrides, ``{'train_dataloader.batch_size': 4, ...}``, into it.
 
+    An override of one of the recipe's variables, ``{'num_classes': 5}``, holds wherever the recipe
+    reads it: see :mod:`.variables`.
+
     Raises:
         ConfigError: There is no such file, it imports a package that is not installed, or an
-            override reaches nothing.
+            override, or a variable that the file sets, reaches nothing.
     """
     path = find_config(config, CONFIGS)
     try:
@@ -57,8 +61,40 @@ def merge_config(config: str, options: dict) -> Config:
             cause = cause.__context__
         raise ConfigError(f'{config}: custom_imports cannot be imported: {cause}') from error
     check_options(cfg, options)
+    cfg, options = _set_variables(path, cfg, options)
     cfg.merge_from_dict(options)
     return cfg
+
+
+def _set_variables(path: Path, cfg: Config, options: dict) -> tuple[Config, dict]:
+    """The config with those overrides that are variables of the recipe; and the others.
+
+    Raises:
+        ConfigError: Nobody reads one of them.
+    """
+    if path.suffix != '.py' or Config._is_lazy_import(str(path)):
+        return cfg, options
+    for name, base in overshadowed(path, RUNNER_KEYS):
+        raise ConfigError(
+            f'{path}: {name} = {cfg[name]!r} changes nothing, since {base.name} was evaluated '
+            f'before, with a value of its own. Give it by --cfg-options {name}=..., or copy the '
+            'recipe and change it there'
+        )
+    variables = {k: read for k, read in variables_of(path).items() if k not in RUNNER_KEYS}
+    own = {key: value for key, value in options.items() if key.split('.')[0] in variables}
+    for key in own:
+        name = key.split('.')[0]
+        if not variables[name] and not isinstance(cfg[name], dict):  # a tool may read a dict
+            raise ConfigError(f'--cfg-options {key}: nobody reads this setting of {path}')
+    if not own:
+        return cfg, options
+    names = {key.split('.')[0] for key in own}
+    values = Config({name: cfg[name] for name in names})
+    values.merge_from_dict(own)
+    return (
+        set_variables(path, values.to_dict()),
+        {key: value for key, value in options.items() if key not in own},
+    )
 
 
 def read_config(config: str, options: dict, launcher: str, work_dir: str | None) -> Config:

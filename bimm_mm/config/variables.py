@@ -1,0 +1,130 @@
+"""A recipe's variables, set from outside: the file is evaluated with them.
+
+``num_classes = 5`` at the top of a recipe is read in six places below it. mmengine merges
+``--cfg-options`` into what the file has become, when all of them are written; there, another
+``num_classes`` would change nothing. So a recipe is evaluated once more, with the new value in the
+place of the old one, in every file of the recipe that sets it.
+"""
+
+import ast
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from mmengine.config import Config
+
+BASE = '_base_'
+
+
+def set_variables(path: Path, values: Mapping[str, object]) -> Config:
+    """The config file at ``path``, evaluated with other values of its variables.
+
+    Args:
+        path: A Python file, whose bases are Python files, too.
+        values: New values by name, plain ones: numbers, texts, lists, dicts.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy = _write_copy(path, Path(folder), values)
+        cfg = Config.fromfile(copy)
+    return Config(cfg.to_dict(), cfg.text, str(path), cfg.env_variables)
+
+
+def variables_of(path: Path) -> dict[str, bool]:
+    """The names that a recipe's files set at their top level, and whether one of them reads each.
+
+    Read is a name in an expression of the file that sets it, or as ``_base_.name`` in a file that
+    inherits from it.
+    """
+    names: dict[str, bool] = {}
+    later: set[str] = set()  # read by files further down
+    for file in files_of(path):
+        tree = _parse(file)
+        here = set(_assigned(tree))
+        reads = {node.id for node in ast.walk(tree) if _is_load(node, ast.Name)}
+        for name in here:
+            names[name] = names.get(name, False) or name in reads or name in later
+        later |= {node.attr for node in ast.walk(tree) if _is_load(node, ast.Attribute)}
+    names.pop(BASE, None)
+    return names
+
+
+def overshadowed(path: Path, merged: Collection[str] = ()) -> Iterator[tuple[str, Path]]:
+    """Names that a file sets, but only a base of it reads, with the base.
+
+    The base was evaluated before, with a value of its own: the assignment changes nothing.
+
+    Args:
+        path: The file.
+        merged: Names to leave out, since a Runner reads what they have become.
+    """
+    first, *bases = files_of(path)
+    tree = _parse(first)
+    reads = {node.id for node in ast.walk(tree) if _is_load(node, ast.Name)}
+    for base in bases:
+        base_tree = _parse(base)
+        base_reads = {node.id for node in ast.walk(base_tree) if _is_load(node, ast.Name)}
+        names = set(_assigned(tree)) & set(_assigned(base_tree)) & base_reads
+        for name in sorted(names - reads - {BASE, *merged}):
+            yield name, base
+
+
+def files_of(path: Path) -> list[Path]:
+    """A recipe's file and those that it inherits from, the file itself first.
+
+    Bases in other packages (``mmdet::...``) are left out: their variables are not ours to set.
+    """
+    found = [path]
+    for base in _bases(_parse(path)):
+        if '::' not in base:
+            found += files_of((path.parent / base).resolve())
+    return found
+
+
+def _write_copy(path: Path, folder: Path, values: Mapping[str, object]) -> Path:
+    """Copy a file and its bases into a folder, with other values of variables."""
+    tree = _parse(path)
+    bases = [
+        base if '::' in base else str(_write_copy((path.parent / base).resolve(), folder, values))
+        for base in _bases(tree)
+    ]
+    for node in tree.body:
+        for name in _targets(node):
+            if name == BASE:
+                node.value = ast.parse(repr(bases), mode='eval').body
+            elif name in values:
+                node.value = ast.parse(repr(values[name]), mode='eval').body
+    with tempfile.NamedTemporaryFile('w', suffix='.py', dir=folder, delete=False) as file:
+        file.write(ast.unparse(tree))
+    return Path(file.name)
+
+
+def _parse(path: Path) -> ast.Module:
+    """A file's code, in which mmengine's ``{{...}}`` have become what they stand for."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = str(Path(folder) / 'config.py')
+        Config._substitute_predefined_vars(str(path), copy)
+        Config._substitute_env_variables(copy, copy)
+        return ast.parse(Path(copy).read_text())
+
+
+def _bases(tree: ast.Module) -> list[str]:
+    """What ``_base_`` names."""
+    for node in tree.body:
+        if BASE in _targets(node):
+            bases = ast.literal_eval(node.value)
+            return [bases] if isinstance(bases, str) else list(bases)
+    return []
+
+
+def _assigned(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        yield from _targets(node)
+
+
+def _targets(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Assign):
+        yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
+def _is_load(node: ast.AST, kind: type) -> bool:
+    return isinstance(node, kind) and isinstance(node.ctx, ast.Load)
