@@ -31,10 +31,10 @@ def schedule_problems(cfg: Config) -> list[str]:
             continue
         is_last = index == len(schedulers) - 1
         begin, end = scheduler.get('begin', 0), scheduler.get('end')
-        if isinstance(begin, int) and begin >= length:
+        if isinstance(begin, int | float) and begin >= length:
             found.append(show(('param_scheduler', index, 'begin'), begin))
             overrides.append(f'param_scheduler.{index}.begin={warm_up}')
-        if isinstance(end, int) and end > length:
+        if isinstance(end, int | float) and end > length:
             found.append(show(('param_scheduler', index, 'end'), end))
             new = length if is_last else warm_up
             overrides.append(f'param_scheduler.{index}.end={new}')

@@ -40,10 +40,10 @@ def variables_of(path: Path) -> dict[str, bool]:
     for file in files_of(path):
         tree = _parse(file)
         here = set(_assigned(tree))
-        reads = {node.id for node in ast.walk(tree) if _is_load(node, ast.Name)}
+        reads = {node.id for node in ast.walk(tree) if _is(node, ast.Name)}
         for name in here:
             names[name] = names.get(name, False) or name in reads or name in later
-        later |= {node.attr for node in ast.walk(tree) if _is_load(node, ast.Attribute)}
+        later |= {node.attr for node in ast.walk(tree) if _is(node, ast.Attribute)}
     names.pop(BASE, None)
     return names
 
@@ -59,10 +59,10 @@ def overshadowed(path: Path, merged: Collection[str] = ()) -> Iterator[tuple[str
     """
     first, *bases = files_of(path)
     tree = _parse(first)
-    reads = {node.id for node in ast.walk(tree) if _is_load(node, ast.Name)}
+    reads = {node.id for node in ast.walk(tree) if _is(node, ast.Name)}
     for base in bases:
         base_tree = _parse(base)
-        base_reads = {node.id for node in ast.walk(base_tree) if _is_load(node, ast.Name)}
+        base_reads = {node.id for node in ast.walk(base_tree) if _is(node, ast.Name)}
         names = set(_assigned(tree)) & set(_assigned(base_tree)) & base_reads
         for name in sorted(names - reads - {BASE, *merged}):
             yield name, base
@@ -87,12 +87,17 @@ def _write_copy(path: Path, folder: Path, values: Mapping[str, object]) -> Path:
         base if '::' in base else str(_write_copy((path.parent / base).resolve(), folder, values))
         for base in _bases(tree)
     ]
-    for node in tree.body:
-        for name in _targets(node):
-            if name == BASE:
-                node.value = ast.parse(repr(bases), mode='eval').body
-            elif name in values:
-                node.value = ast.parse(repr(values[name]), mode='eval').body
+    values = dict(values) | {BASE: bases}
+    body = []
+    for node in tree.body:  # each assignment is followed by that of the new value
+        body.append(node)
+        body += [
+            ast.parse(f'{name} = {values[name]!r}').body[0]
+            for name in _targets(node)
+            if name in values
+        ]
+    # mmengine reads the first assignment of _base_, which must be the new one
+    tree.body = [n for n in body if not (BASE in _targets(n) and n in tree.body)]
     with tempfile.NamedTemporaryFile('w', suffix='.py', dir=folder, delete=False) as file:
         file.write(ast.unparse(tree))
     return Path(file.name)
@@ -123,8 +128,9 @@ def _assigned(tree: ast.Module) -> Iterator[str]:
 
 def _targets(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Assign):
-        yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+        for target in node.targets:  # a name, or several: a, b = 1, 2
+            yield from (name.id for name in ast.walk(target) if _is(name, ast.Name, ast.Store))
 
 
-def _is_load(node: ast.AST, kind: type) -> bool:
-    return isinstance(node, kind) and isinstance(node.ctx, ast.Load)
+def _is(node: ast.AST, kind: type, context: type = ast.Load) -> bool:
+    return isinstance(node, kind) and isinstance(node.ctx, context)

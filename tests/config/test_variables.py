@@ -11,7 +11,7 @@ from bimm_mm.config.variables import overshadowed, variables_of
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 BASE = """
-size = 4
+size, other = 4, 5
 sides = (size, size)
 sampler = dict(frames=16, stride=size)
 unread = 1
@@ -37,7 +37,7 @@ def test_a_variable_holds_in_the_file_that_sets_it_and_in_those_that_inherit_it(
     assert cfg.model.sides == (6, 6) and cfg.model.samplers[1] == dict(frames=8, stride=6)
     assert cfg.model.head == dict(classes=2, size=6)
     assert cfg.model.names == ['0', '1']
-    assert (cfg.size, cfg.classes, cfg.filename) == (6, 2, recipe)
+    assert (cfg.size, cfg.other, cfg.classes, cfg.filename) == (6, 5, 2, recipe)
 
 
 def test_a_part_of_a_variable(recipe):

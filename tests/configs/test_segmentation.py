@@ -211,7 +211,7 @@ def test_recipe_is_that_of_the_paper():
     warmup, decay = cfg.param_scheduler
     assert (warmup.type, warmup.begin, warmup.end) == ('LinearLR', 0, 1500)
     assert (decay.type, decay.power, decay.begin) == ('PolyLR', 1.0, 1500)
-    assert decay.end == cfg.train_cfg.max_iters == 160000
+    assert cfg.train_cfg.max_iters == 160000 and 'end' not in decay  # the end of the run
     backbone = cfg.model.backbone
     assert (backbone.arch, backbone.img_size, backbone.pos_interpolation) == (
         'base',

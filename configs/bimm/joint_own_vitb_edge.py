@@ -1,0 +1,87 @@
+# Pretraining on your own videos, without labels: both branches jointly, with edges found online.
+# Everything that is to be changed stands at the top, and is read everywhere below; set it here, or
+# on the command line:
+#   --cfg-options data_root=/path/to/videos max_epochs=200 batch_size=4
+# docs/own_videos.md goes through it. Not in the paper.
+_base_ = ['./_base_/joint_vitb.py', '../_base_/pretrain.py', '../_base_/runtime.py']
+
+# The data: all videos below this folder, whatever the folders in it are called.
+data_root = '{{$OWN_VIDEOS:data/own}}'
+
+# Clips: num_frames frames, every frame_interval-th, of img_size x img_size pixels.
+num_frames = 16
+frame_interval = 4
+img_size = 224
+
+# The encoders, 'tiny', 'small', 'base' or 'large', and the weights that both start from: those of
+# MAE, imported, or of a ventral stage of this arch. None: from scratch.
+arch = 'base'
+start = 'mae_vitb.pth'
+
+# The training: warm-up over a twentieth of it, then a cosine down to 0; lr is base_lr x batch per
+# GPU / 16, as in the paper's recipes.
+max_epochs = 100
+batch_size = 8  # videos per GPU
+base_lr = 1.5e-4
+
+# ------------------------------------------------------------------------------------------------
+
+edges = dict(type='EdgeContourTarget')
+encoder = dict(arch=arch, img_size=img_size, stage_ends=None)  # the paper's fractions of the depth
+model = dict(
+    init_dorsal_from=start,
+    ventral=dict(
+        backbone=encoder, targets=[dict(type='GaborTarget'), edges, dict(type='PixelTarget')]
+    ),
+    dorsal=dict(
+        backbone=dict(encoder, num_frames=num_frames),
+        targets=[dict(type='GaborTarget'), edges, dict(type='MotionTarget')],
+    ),
+)
+
+custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.video'])
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=4,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=False,  # a handful of videos may be less than a batch
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='pseudo_collate'),
+    dataset=dict(
+        type='VideoFolderDataset',
+        data_root=data_root,
+        pipeline=[
+            dict(type='mmaction.DecordInit'),
+            dict(
+                type='mmaction.SampleFrames',
+                clip_len=num_frames,
+                frame_interval=frame_interval,
+                num_clips=1,
+                out_of_bound_opt='repeat_last',
+            ),
+            dict(type='mmaction.DecordDecode'),
+            # the short side to 256 for 224, because MultiScaleCrop fails on one below the crop
+            dict(type='mmaction.Resize', scale=(-1, img_size * 8 // 7)),
+            dict(
+                type='mmaction.MultiScaleCrop',
+                input_size=img_size,
+                scales=(1, 0.875, 0.75, 0.66),
+                num_fixed_crops=13,
+            ),
+            dict(type='mmaction.Resize', scale=(img_size, img_size), keep_ratio=False),
+            dict(type='mmaction.Flip', flip_ratio=0.5),
+            dict(type='mmaction.FormatShape', input_format='NCTHW'),
+            dict(type='mmaction.PackActionInputs'),
+        ],
+    ),
+)
+
+train_cfg = dict(max_epochs=max_epochs)
+warm_up = max(max_epochs // 20, 1)
+param_scheduler = [
+    dict(_base_.param_scheduler[0], end=warm_up),
+    dict(_base_.param_scheduler[1], begin=warm_up),
+]
+optim_wrapper = dict(optimizer=dict(lr=base_lr * batch_size / 16))
+auto_scale_lr = dict(enable=False, base_batch_size=16 * batch_size)
