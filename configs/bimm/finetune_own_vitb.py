@@ -17,7 +17,7 @@ val_share, seed = 0.2, 0
 num_frames = 16
 frame_interval = 4
 img_size = 224
-flip = 0.5  # probability; 0 where left and right are in the labels
+flip_ratio = 0.5  # probability; 0 where left and right are in the labels
 
 # The encoder, 'tiny', 'small', 'base' or 'large', and the weights that it starts from: the dorsal
 # branch of a pretraining checkpoint. None: from scratch. VideoMAE's weights, imported, have no
@@ -62,7 +62,7 @@ loading = [_base_.open_video, sample, _base_.decode]
 light_augmentation = [
     _base_.random_crop[0],
     dict(type='Resize', scale=(img_size, img_size), keep_ratio=False),
-    dict(type='Flip', flip_ratio=flip),
+    dict(type='Flip', flip_ratio=flip_ratio),
     *_base_.packing,
 ]
 augmentation = [

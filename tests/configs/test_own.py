@@ -1,4 +1,4 @@
-"""The recipes for one's own videos: one place for each setting, and the whole way on a few clips."""
+"""Recipes for one's own videos: one place for each setting, and the whole way on a few clips."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def samplers(cfg):
 
 @pytest.mark.parametrize('name', ['finetune_own_vitb', 'few_shot_own_vitb'])
 def test_every_setting_of_finetuning_is_read_everywhere(name):
-    cfg = load(name, num_classes=7, max_epochs=30, batch_size=3, flip=0.0, data_root='videos')
+    cfg = load(name, num_classes=7, max_epochs=30, batch_size=3, flip_ratio=0.0, data_root='videos')
     assert cfg.model.cls_head.num_classes == 7 and cfg.model.cls_head.in_channels == 192
     blending = cfg.model.data_preprocessor.blending
     assert [augment.num_classes for augment in (blending or {}).get('augments', [])] in ([7, 7], [])
@@ -101,7 +101,7 @@ def run(cfg, folder, name):
 
 
 def test_the_whole_way_from_a_folder_to_a_test(videos, tmp_path):
-    data = dict(data_root=str(videos), batch_size=6)
+    data = dict(data_root=str(videos), batch_size=6, img_size=64)
     cfg = load('joint_own_vitb_edge', start=None, max_epochs=2, **data)
     run(cfg, tmp_path / 'joint', 'joint').train()
 
