@@ -22,13 +22,13 @@ SIZES = dict(arch='tiny', img_size=32, num_frames=4, frame_interval=2)
 def videos(tmp_path_factory) -> Path:
     """Five videos of each of three classes, in folders whose names have blanks."""
     root = tmp_path_factory.mktemp('own')
-    shapes = MovingShapesDataset(length=15, size=48, num_frames=12)
+    shapes = MovingShapesDataset(length=15, size=64, num_frames=12)
     for index in range(15):
         folder = root / f'class {index % 3}'
         folder.mkdir(exist_ok=True)
         frames = shapes[index]['inputs'].numpy().transpose(1, 2, 3, 0)
         code = cv2.VideoWriter_fourcc(*'mp4v')
-        writer = cv2.VideoWriter(str(folder / f'a clip {index}.mp4'), code, 12, (48, 48))
+        writer = cv2.VideoWriter(str(folder / f'a clip {index}.mp4'), code, 12, (64, 64))
         for frame in frames:
             writer.write(np.ascontiguousarray(frame[..., ::-1]))
         writer.release()
