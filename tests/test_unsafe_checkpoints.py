@@ -30,7 +30,6 @@ COMMANDS = {
     'analysis_tools/probe_pathway.py': 'configs/bimm/demo/joint_shapes.py EVIL --out-dir o',
     'analysis_tools/stage_gradients.py': 'configs/bimm/demo/joint_shapes.py EVIL --out-dir o',
     'visualization/reconstruct.py': 'configs/bimm/demo/joint_shapes.py EVIL video.mp4 --out-dir o',
-    'demo_finetune.py': '--checkpoint EVIL --clips 32 --iters 40 --work-dir w',
     'model_converters/export_branch.py': 'EVIL out --branch dorsal',
     'model_converters/export_branch.py, timm': 'EVIL out --branch ventral --format timm',
     'model_converters/export_branch.py, huggingface': 'EVIL out --branch dorsal '
