@@ -136,7 +136,7 @@ fi
 
 # 4. The rest, and the package.
 lists=()
-for name in core video image detection segmentation sam export dev; do lists+=(-r "requirements/$name.txt"); done
+for name in core video image detection segmentation sam export tokenizer dev; do lists+=(-r "requirements/$name.txt"); done
 clock "installing OpenMMLab's libraries and the test tools" "${pip[@]}" mmcv "${lists[@]}"
 clock 'installing bimm_mm' "${pip[@]}" --no-deps --no-build-isolation -e .
 if "$venv/bin/python" - 2>>"$log" <<'PY'
