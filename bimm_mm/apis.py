@@ -21,10 +21,23 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
 from .datasets.transforms.loading import TIMEOUT, decode_elsewhere
-from .models.checkpoints import check_fit, forget_initialization, load_encoder, read_checkpoint
+from .models.checkpoints import check_fit, forget_initialization, read_checkpoint
+from .models.checkpoints import load_encoder as load_encoder_weights
+from .models.encoders import Encoder, EncoderOutput, load_encoder
 from .utils.files import printable
 from .utils.media import VIDEOS, list_media
 from .video import VideoError
+
+__all__ = [
+    'Encoder',
+    'EncoderOutput',
+    'Prediction',
+    'VideoError',
+    'VideoModel',
+    'find_videos',
+    'load_encoder',
+    'run',
+]
 
 
 @dataclass(frozen=True)
@@ -88,7 +101,7 @@ class VideoModel:
         try:
             check_fit(self.model, state, checkpoint)
         except ValueError as error:
-            load_encoder(self.model.backbone, checkpoint)
+            load_encoder_weights(self.model.backbone, checkpoint)
             if 'backbone.patch_embed.projection.weight' in state:
                 return error  # of the head
             return ValueError(f'checkpoint {checkpoint} holds an encoder and no head')

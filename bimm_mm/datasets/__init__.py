@@ -4,7 +4,16 @@
 the configs that use them.
 """
 
+from .clip_views import ClipViewsDataset, CodeClipsDataset
 from .moving_shapes import MovingShapesDataset
 from .transforms import AvInit, LoadContours, VideoDecode, VideoInit
 
-__all__ = ['AvInit', 'LoadContours', 'MovingShapesDataset', 'VideoDecode', 'VideoInit']
+__all__ = [
+    'AvInit',
+    'ClipViewsDataset',
+    'CodeClipsDataset',
+    'LoadContours',
+    'MovingShapesDataset',
+    'VideoDecode',
+    'VideoInit',
+]

@@ -1,5 +1,5 @@
-from .backbones import BimmViT, MaskedEncoder, MmpretrainEncoder
-from .data_preprocessors import ClipDataPreprocessor
+from .backbones import BimmViT, MaskedEncoder, MmpretrainEncoder, VimpacViT
+from .data_preprocessors import ClipDataPreprocessor, CodeDataPreprocessor
 from .masking import (
     BaseMasking,
     BlockMasking,
@@ -12,8 +12,10 @@ from .masking import (
     RandomSubset,
     RunningCellMasking,
     TubeMasking,
+    VimpacMasking,
 )
 from .necks import (
+    ContrastProjector,
     IdentityDecoder,
     LatentDecoder,
     LayerNorm2d,
@@ -22,12 +24,15 @@ from .necks import (
     PickDecoder,
     RegressorDecoder,
     SimpleFeaturePyramid,
+    TiedCodeHead,
     TransformerDecoder,
 )
 from .selfsup import (
+    VIMPAC,
     BasePretrainer,
     Branch,
     BranchPretrainer,
+    ClipContrast,
     DualBranchPretrainer,
     MaskedPretrainer,
     SingleBranchPretrainer,
@@ -46,19 +51,30 @@ from .targets import (
     PixelTarget,
     SamContourTarget,
 )
+from .tokenizers import (
+    BaseTokenizer,
+    DalleTokenizer,
+    DiffusersTokenizer,
+    PatchTokenizer,
+    VqganTokenizer,
+)
 
 Reconstruction = Step  # what pictures call the step at its end
 
 __all__ = [
+    'VIMPAC',
     'BaseMasking',
     'BasePretrainer',
     'BaseTarget',
+    'BaseTokenizer',
     'BimmViT',
     'BlockMasking',
     'Branch',
     'BranchPretrainer',
     'CachedContourTarget',
+    'ClipContrast',
     'ClipDataPreprocessor',
+    'CodeDataPreprocessor',
     'CodeTarget',
     'ContourTarget',
     'CubeMasking',
@@ -80,6 +96,7 @@ __all__ = [
     'MotionTarget',
     'MultiBlockMasking',
     'MultiStageDecoder',
+    'PatchTokenizer',
     'PickDecoder',
     'PixelTarget',
     'RandomMasking',
@@ -91,6 +108,10 @@ __all__ = [
     'SimpleFeaturePyramid',
     'SingleBranchPretrainer',
     'Step',
+    'TiedCodeHead',
     'TransformerDecoder',
     'TubeMasking',
+    'VimpacMasking',
+    'VimpacViT',
+    'VqganTokenizer',
 ]

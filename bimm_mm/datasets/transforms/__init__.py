@@ -3,5 +3,13 @@
 from .contours import LoadContours
 from .crops import MultiScaleCropResize
 from .loading import AvInit, VideoDecode, VideoInit
+from .sampling import SampleAtRate
 
-__all__ = ['AvInit', 'LoadContours', 'MultiScaleCropResize', 'VideoDecode', 'VideoInit']
+__all__ = [
+    'AvInit',
+    'LoadContours',
+    'MultiScaleCropResize',
+    'SampleAtRate',
+    'VideoDecode',
+    'VideoInit',
+]

@@ -4,11 +4,13 @@ from .broken_samples_hook import BrokenSamplesHook
 from .checkpoint_contents_hook import CheckpointContentsHook
 from .checkpoint_hook import WholeCheckpointHook
 from .compile_hook import CompileHook
+from .end_stage_hook import EndStageHook
 from .exact_resume_hook import ExactResumeHook
 from .explained_variance_hook import ExplainedVarianceHook
 from .finite_loss_hook import FiniteLossHook
 from .gradient_norm_hook import GradientNormHook
 from .reconstruction_hook import ReconstructionHook
+from .resize_moments_hook import ResizeMomentsHook
 from .running_statistics_hook import SyncRunningStatisticsHook
 from .short_history_hook import ShortHistoryHook
 from .stop_on_signal_hook import StopOnSignalHook
@@ -17,12 +19,14 @@ __all__ = [
     'BrokenSamplesHook',
     'CheckpointContentsHook',
     'CompileHook',
+    'EndStageHook',
     'ExactResumeHook',
     'ExplainedVarianceHook',
     'FiniteLossHook',
     'GradientNormHook',
     'ReconstructionHook',
     'ShortHistoryHook',
+    'ResizeMomentsHook',
     'StopOnSignalHook',
     'SyncRunningStatisticsHook',
     'WholeCheckpointHook',

@@ -108,9 +108,11 @@ def installed_versions() -> dict[str, str]:
 def _backbones(model: dict) -> dict[str, dict]:
     """Return the configs of a model's encoders by branch, without their ``init_cfg``."""
     configs = {name: model[name]['backbone'] for name in BRANCHES if name in model}
-    if not configs and model.get('backbone', {}).get('type', '').endswith('BimmViT'):
-        is_video = model['backbone'].get('num_frames') is not None
-        configs = {'dorsal' if is_video else 'ventral': model['backbone']}
+    backbone = model.get('backbone') or {}
+    kind = str(backbone.get('type', '')).rpartition('.')[2]
+    if not configs and kind in ('BimmViT', 'VimpacViT'):
+        is_video = kind == 'VimpacViT' or backbone.get('num_frames') is not None
+        configs = {'dorsal' if is_video else 'ventral': backbone}
     return {
         name: {key: value for key, value in config.items() if key != 'init_cfg'}
         for name, config in configs.items()

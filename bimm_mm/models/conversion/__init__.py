@@ -1,5 +1,11 @@
 from .exporting import Exported, complete_videomae, describe, to_huggingface, to_timm
-from .files import FORMATS, export_folder, import_checkpoint
+from .files import (
+    FORMATS,
+    convert_source,
+    export_folder,
+    export_vimpac,
+    import_checkpoint,
+)
 from .importing import Imported, convert, recognize
 from .layouts import KINDS
 from .positions import Settings
@@ -12,8 +18,10 @@ __all__ = [
     'Settings',
     'complete_videomae',
     'convert',
+    'convert_source',
     'describe',
     'export_folder',
+    'export_vimpac',
     'import_checkpoint',
     'recognize',
     'to_huggingface',

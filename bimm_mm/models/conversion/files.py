@@ -5,13 +5,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from ...utils.checkpoint import read_weights, save_whole
+from ...utils.checkpoint import read_checkpoint, read_weights, save_whole
 from ...utils.files import check_writable, write_text, write_whole
 from ...version import __version__
 from ..checkpoints import read_branch
 from .exporting import Exported, describe, to_huggingface, to_timm
 from .importing import Imported, convert, recognize
 from .positions import Settings
+from .vimpac import convert_vimpac, to_vimpac
 
 FORMATS = dict(timm=to_timm, huggingface=to_huggingface)
 
@@ -39,25 +40,68 @@ def import_checkpoint(
         ValueError: It is not a checkpoint, would run code, is of no known kind, or does not fit.
         OSError: ``target`` cannot be written.
     """
+    result = convert_source(source, kind, settings)
+    meta = dict(
+        bimm_mm_version=__version__,
+        stage=result.branch,
+        branch=result.branch,
+        source=Path(source).name,
+        imported_from=result.kind,
+        backbones={result.branch: result.backbone},
+    )
+    state = {key: value.detach().clone().contiguous() for key, value in result.state.items()}
+    save_whole(dict(meta=meta, state_dict=state), target)
+    return result
+
+
+def convert_source(
+    source: str | os.PathLike, kind: str | None = None, settings: Settings | None = None
+) -> Imported:
+    """Convert a checkpoint of another library in memory.
+
+    Args:
+        source, kind, settings: As of :func:`import_checkpoint`.
+
+    Raises:
+        FileNotFoundError: There is no ``source``.
+        ValueError: As of :func:`import_checkpoint`.
+    """
     state, others, config = read_weights(source)
     kind = kind or recognize(state, str(source))
     known = _read_config(config, source)
     for name, value in vars(settings or Settings()).items():
         if value is not None:
             known = replace(known, **{name: value})
-    result = convert(state, kind, known)
+    result = convert_vimpac(state) if kind == 'vimpac' else convert(state, kind, known)
     result.dropped |= dict.fromkeys(others, 'no weights of the model')
-    meta = dict(
-        bimm_mm_version=__version__,
-        stage=result.branch,
-        branch=result.branch,
-        source=Path(source).name,
-        imported_from=kind,
-        backbones={result.branch: result.backbone},
-    )
-    state = {key: value.detach().clone().contiguous() for key, value in result.state.items()}
-    save_whole(dict(meta=meta, state_dict=state), target)
     return result
+
+
+def export_vimpac(source: str | os.PathLike, target: str | os.PathLike) -> int:
+    """Write a pretraining checkpoint, an encoder or a finetuned model of VIMPAC as published.
+
+    Args:
+        source: The checkpoint; its ``meta`` tells the config of the encoder.
+        target: File to write, a state dict alone; one that is there is replaced.
+
+    Returns:
+        Number of tensors written.
+
+    Raises:
+        FileNotFoundError: There is no ``source``.
+        ValueError: It holds no :class:`VimpacViT`, or does not tell its config.
+        OSError: ``target`` cannot be written.
+    """
+    checkpoint = read_checkpoint(source)
+    meta = checkpoint.get('meta') or {}
+    backbone = (meta.get('backbones') or {}).get('dorsal', {})
+    if not str(backbone.get('type', '')).endswith('VimpacViT'):
+        raise ValueError(f'{source} does not say that it holds a VimpacViT, which vimpac needs')
+    state = to_vimpac(checkpoint['state_dict'], backbone)
+    # what is tied is stored once
+    copies = {id(value): value.detach().clone() for value in state.values()}
+    save_whole({key: copies[id(value)] for key, value in state.items()}, target)
+    return len(state)
 
 
 def export_folder(

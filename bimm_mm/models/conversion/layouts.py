@@ -117,6 +117,7 @@ class Layout:
         norm_pixels: How its pretraining normalizes the pixels of a patch, ``PixelTarget``'s
             ``normalize``.
         norm_eps: Epsilon of its encoder's LayerNorms, unless a config.json says another.
+        codes: Whether it embeds codes and not patches; :mod:`.vimpac` converts such.
     """
 
     source: str
@@ -126,6 +127,7 @@ class Layout:
     decoder_heads: dict[int, int]
     norm_pixels: str = 'patch'
     norm_eps: float = 1e-6
+    codes: bool = False
 
     def rename(self, key: str) -> str | None:
         """A key's name by the table, None where it has none."""
@@ -142,7 +144,8 @@ class Layout:
             for key, value in state.items()
             if self.rename(key) == 'patch_embed.projection.weight'
         ]
-        return dims == [5 if self.video else 4] and any(re.match(self.sign, key) for key in state)
+        wanted = [] if self.codes else [5 if self.video else 4]
+        return dims == wanted and any(re.match(self.sign, key) for key in state)
 
 
 _MAE_HEADS = {512: 16}
@@ -202,5 +205,13 @@ KINDS = {
         _VIDEOMAE_HEADS,
         'channel',
         norm_eps=1e-12,
+    ),
+    'vimpac': Layout(
+        'VIMPAC (airsplay/vimpac)',
+        (),
+        r'backbone\.transformer\.resblocks\.0\.attention_blocks\.',
+        True,
+        {},
+        codes=True,
     ),
 }

@@ -1,3 +1,7 @@
 from .clip_data_preprocessor import ClipDataPreprocessor
+from .code_data_preprocessor import CodeDataPreprocessor
 
-__all__ = ['ClipDataPreprocessor']
+__all__ = [
+    'ClipDataPreprocessor',
+    'CodeDataPreprocessor',
+]

@@ -17,7 +17,8 @@ class BimmClsHead(TimeSformerHead):
         batch_norm: Normalize the feature over the batch, without weights, as MAE's linear
             probe does: frozen features of different encoders then have the same scale.
         **kwargs: Of mmaction2's heads: ``dropout_ratio``, ``label_smooth_eps``,
-            ``average_clips``, ``loss_cls``.
+            ``average_clips``, ``loss_cls``, and ``init_std``; with 0 the linear layer starts as
+            zero (VIMPAC).
     """
 
     def __init__(
@@ -27,6 +28,14 @@ class BimmClsHead(TimeSformerHead):
         self.norm = (
             nn.BatchNorm1d(in_channels, eps=1e-6, affine=False) if batch_norm else nn.Identity()
         )
+
+    def init_weights(self) -> None:
+        """Initialize the linear layer: normal with ``init_std``, or zero."""
+        if self.init_std:
+            super().init_weights()
+        else:
+            nn.init.zeros_(self.fc_cls.weight)
+            nn.init.zeros_(self.fc_cls.bias)
 
     def forward(self, feats: tuple[Tensor, ...], **kwargs) -> Tensor:
         """Features, the last one (B, C), to scores (B, num_classes) float32."""

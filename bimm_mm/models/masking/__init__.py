@@ -5,6 +5,7 @@ from .guided import GuidedMasking
 from .multi_block import MultiBlockMasking
 from .random import RandomMasking, RandomSubset
 from .tube import FrameMasking, TubeMasking
+from .vimpac import VimpacMasking
 
 __all__ = [
     'BaseMasking',
@@ -18,5 +19,6 @@ __all__ = [
     'RandomSubset',
     'RunningCellMasking',
     'TubeMasking',
+    'VimpacMasking',
     'draw_masks',
 ]

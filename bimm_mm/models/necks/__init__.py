@@ -1,9 +1,12 @@
+from .code_head import TiedCodeHead
 from .decoders import LinearDecoder, PickDecoder, TransformerDecoder
 from .multi_stage_decoder import MultiStageDecoder
+from .projector import ContrastProjector
 from .regressor import IdentityDecoder, LatentDecoder, RegressorDecoder
 from .simple_feature_pyramid import LayerNorm2d, SimpleFeaturePyramid
 
 __all__ = [
+    'ContrastProjector',
     'IdentityDecoder',
     'LatentDecoder',
     'LayerNorm2d',
@@ -12,5 +15,6 @@ __all__ = [
     'PickDecoder',
     'RegressorDecoder',
     'SimpleFeaturePyramid',
+    'TiedCodeHead',
     'TransformerDecoder',
 ]

@@ -1,0 +1,1 @@
+"""Codes of tokenizers on disk: their format, and how they are made."""

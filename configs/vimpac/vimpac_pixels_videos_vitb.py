@@ -1,0 +1,32 @@
+# What VIMPAC's paper suggests in section 4.2 and leaves open: pixels in, codes out. A ViT-B sees
+# patches of 8x8 pixels of 5 frames, masked ones as mask tokens; it predicts the codes of masked
+# patches, and two clips of a video are brought together. Masks, contrast, data and schedule are
+# those of vimpac_videos_small_online.py; the encoder is our choice.
+_base_ = ['./vimpac_videos_small_online.py']
+
+model = dict(
+    _delete_=True,
+    type='MaskedPretrainer',
+    backbone=dict(
+        type='BimmViT',
+        arch='base',
+        img_size=128,
+        patch_size=8,
+        num_frames=5,
+        tubelet_size=1,
+        stage_ends=(12,),
+        masked='token',
+    ),
+    masking=dict(type='VimpacMasking', num_blocks=5),
+    tokenizer=dict(type='DalleTokenizer', checkpoint='weights/dalle/encoder.pkl'),
+    neck=dict(type='MultiStageDecoder', decoders=[dict(type='PickDecoder')]),
+    targets=[dict(type='CodeTarget', num_codes=8192, frames='first')],
+    objectives=[dict(type='ClipContrast', embed_dims=768)],
+)
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys=dict(
+            _delete_=True, **{'objectives.0.projector.norms.0.weight': dict(decay_mult=1.0)}
+        )
+    )
+)
