@@ -6,8 +6,8 @@ import torch
 from mmengine.registry import MODELS
 
 from bimm_mm.models.backbones import VimpacViT
-from bimm_mm.models.backbones.vimpac_vit import resize_table
 from bimm_mm.models.conversion.vimpac import from_vimpac, to_vimpac
+from bimm_mm.models.layers.axial import resize_table
 
 OFFICIAL = runpy.run_path(str(Path(__file__).parents[2] / 'vimpac_official.py'))
 TINY = dict(embed_dims=32, depth=2, num_heads=4)

@@ -6,8 +6,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from bimm_mm.engine.hooks.resize_moments_hook import resize_rows
-from bimm_mm.models.backbones.vimpac_vit import resize_table
 from bimm_mm.models.encoders import load_encoder
+from bimm_mm.models.layers.axial import resize_table
 from bimm_mm.utils.checkpoint import read_checkpoint
 
 
