@@ -1,12 +1,15 @@
 """Contours by Segment Anything (Kirillov et al., 2023), with its own package."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+
+from .boundaries import merge_masks, reduced_size
 
 
 @lru_cache(maxsize=1)
@@ -75,33 +78,61 @@ def make_generator(sam: torch.nn.Module, **settings):
     return SamAutomaticMaskGenerator(sam, **settings)
 
 
-def segment_contours(generator, image: np.ndarray, short_side: int | None = None) -> np.ndarray:
-    """Compute the union of the boundaries of SAM's masks (paper: stage V2).
+class OriginalGenerator:
+    """Contours by segment_anything's SamAutomaticMaskGenerator, one picture at a time.
 
-    A pixel belongs to a boundary if exactly one of it and its right or lower neighbour belongs to
-    the mask, so that masks side by side share one line, a pixel wide (our choice).
+    Args:
+        sam: What :func:`load_sam` returns.
+        short_side: Masks are reduced to this shorter side, where that is smaller, before they are
+            merged: lines stay one pixel wide.
+        what: 'outline' or 'masks', see :func:`bimm_mm.contours.boundaries.merge_masks`.
+        **settings: As in :func:`make_generator`.
+
+    Attributes:
+        name (str): What a cache says of it.
+    """
+
+    name = 'original'
+
+    def __init__(
+        self,
+        sam: torch.nn.Module,
+        short_side: int | None = 256,
+        what: str = 'outline',
+        **settings,
+    ) -> None:
+        self.generator = make_generator(sam, **settings)
+        self.short_side, self.what = short_side, what
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Find the contours of pictures, (H, W, 3) uint8, RGB."""
+        return [
+            segment_contours(self.generator, image, self.short_side, self.what) for image in images
+        ]
+
+
+def segment_contours(
+    generator, image: np.ndarray, short_side: int | None = None, what: str = 'outline'
+) -> np.ndarray:
+    """Merge SAM's masks of a picture (paper: stage V2).
 
     Args:
         generator: What :func:`make_generator` returns.
         image: (H, W, 3) uint8, RGB.
-        short_side: Masks are reduced to this shorter side, where that is smaller, before their
-            boundaries are taken: lines stay one pixel wide.
+        short_side: Masks are reduced to this shorter side, where that is smaller, before they are
+            merged.
+        what: 'outline' or 'masks', see :func:`bimm_mm.contours.boundaries.merge_masks`.
 
     Returns:
-        np.ndarray: (h, w) bool, the size of the image or the reduced one.
+        np.ndarray: (h, w), the size of the picture or the reduced one; bool, or uint8 for 'masks'.
     """
-    height, width = image.shape[:2]
-    if short_side is not None and min(height, width) > short_side:
-        scale = short_side / min(height, width)
-        height, width = round(height * scale), round(width * scale)
-    union = np.zeros((height, width), bool)
+    height, width = reduced_size(image.shape[:2], short_side)
+    masks = []
     for record in generator.generate(image):
         mask = record['segmentation']
-        if mask.shape != union.shape:
-            mask = cv2.resize(
-                mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA
-            )
-            mask = mask > 0.5
-        union[:, :-1] |= mask[:, 1:] != mask[:, :-1]
-        union[:-1] |= mask[1:] != mask[:-1]
-    return union
+        if mask.shape != (height, width):
+            mask = mask.astype(np.float32)
+            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA) > 0.5
+        masks.append(torch.from_numpy(mask))
+    masks = torch.stack(masks) if masks else torch.zeros(0, height, width, dtype=torch.bool)
+    return merge_masks(masks, what).numpy()
