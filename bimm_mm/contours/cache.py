@@ -41,6 +41,11 @@ class ContourCache:
                 f'a new cache in another folder with {TOOL}'
             )
 
+    @property
+    def what(self) -> str:
+        """What it holds, see :func:`bimm_mm.contours.boundaries.merge_masks`."""
+        return self.manifest['made_by'].get('what', 'outline')
+
     def check(self, kind: str, keys: Sequence[str]) -> None:
         """Check that there is a file for every sample.
 
@@ -86,7 +91,8 @@ class ContourCache:
                 of, as the video may have been rewritten, but not of another shape.
 
         Returns:
-            list[np.ndarray]: (h, w) uint8 of 0 or 1 each. The size can be smaller than ``size``.
+            list[np.ndarray]: (h, w) uint8 each, of 0 or 1, or numbers of masks. The size can be
+            smaller than ``size``.
 
         Raises:
             FileNotFoundError, ContourCacheError: There are none, they are damaged, or they are

@@ -1,8 +1,8 @@
 """Make the contours of a data set, file by file, so that a run can be stopped and continued."""
 
 import sys
-import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,12 +11,19 @@ import numpy as np
 import torch
 
 from ..utils.media import IMAGES, VIDEOS, list_media
+from ..video.reader import VideoError, VideoReader, open_video
 from .cache import sample_key
+from .change import Chain
 from .format import SUFFIX, ContourCacheError, ContourFile, image_file_name
+from .progress import Progress
 from .writer import ContourWriter
 
 EXTENSIONS = dict(videos=VIDEOS, images=IMAGES)
 IMAGES_PER_FILE = 256
+
+
+class NoContours(ValueError):
+    """A picture cannot be segmented."""
 
 
 def list_data(kind: str, folder: Path, ann_file: Path | None) -> list[str]:
@@ -97,108 +104,103 @@ def blames_device(error: Exception) -> bool:
     )
 
 
-class Progress:
-    """Print how far a run is, at most every ten seconds, and how long it will take.
-
-    Args:
-        total: Number of files that this process writes.
-        label: What is printed first.
-    """
-
-    def __init__(self, total: int, label: str) -> None:
-        self.total, self.label = total, label
-        self.done = self.segmented = 0
-        self.work = 0.0  # files made in this run, in part or whole
-        self.start = self.last = time.monotonic()
-
-    def step(self, share: float) -> None:
-        """Count a frame or image that was segmented, which is this share of a file."""
-        self.segmented += 1
-        self.work += share
-        if time.monotonic() - self.last > 10:
-            self.report()
-
-    def report(self) -> None:
-        """Print a line."""
-        self.last = time.monotonic()
-        seconds = self.last - self.start
-        text = f'{self.label}{self.done} of {self.total} files, {self.segmented} contours made'
-        if self.segmented:
-            left = seconds / self.work * max(self.total - self.done - self.work % 1, 0)
-            text += f', {seconds / self.segmented:.2f} s each, {duration(left)} left'
-        print(text, flush=True)
-
-
-def duration(seconds: float) -> str:
-    """Format a time as '2 d 03:04:05'."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    return (f'{days} d ' if days else '') + f'{hours:02d}:{minutes:02d}:{seconds:02d}'
-
-
 @dataclass
 class Extractor:
     """Makes the files of a cache that do not exist yet.
+
+    A file is made in groups of ``images_per_batch`` records, which begin at the same records in
+    every run: what a segmenter makes of a picture may depend on its batch in the last bit.
 
     Args:
         kind: 'videos' or 'images'.
         folder: The folder of the data set.
         cache: The folder of the cache, with a manifest.
-        segment: Returns the contour, (h, w) bool, of an image, (H, W, 3) uint8, RGB.
+        segment: Returns the contours, (h, w) bool or uint8 each, of pictures, (H, W, 3) uint8, RGB.
         made_by: Settings that the contours depend on, kept in every file.
         stride: Every n-th frame of a video is segmented.
+        images_per_batch: Pictures that are given to ``segment`` at a time.
+        reuse_below: A frame of a video takes the contour of the last segmented one if
+            :func:`largest_change` between them is less than this.
         part: The part of the work that is done here, from 0.
         parts: Number of parts; other processes do the others.
+
+    Attributes:
+        broken (list[str]): Samples that have no contours.
+        reused (int): Frames that took the contour of another one.
     """
 
     kind: str
     folder: Path
     cache: Path
-    segment: Callable[[np.ndarray], np.ndarray]
+    segment: Callable[[list[np.ndarray]], list[np.ndarray]]
     made_by: dict
     stride: int = 8
+    images_per_batch: int = 1
+    reuse_below: float = 0.0
     part: int = 0
     parts: int = 1
     broken: list[str] = field(default_factory=list)
+    reused: int = 0
 
     def video(self, name: str, progress: Progress) -> None:
         """Make the contours of a video; one that cannot be read is reported."""
-        import decord
-
         path = self.cache / (name + SUFFIX)
         if path.exists():
             return
         try:
-            reader = decord.VideoReader(str(self.folder / name), num_threads=1)
-            height, width = reader[0].shape[:2]
-        except Exception as error:  # decord's errors have no common class below
+            reader = open_video(self.folder / name)
+        except (VideoError, OSError) as error:
             self.report(name, error)
             return
-        header = dict(
-            kind='videos',
-            num_frames=len(reader),
-            height=height,
-            width=width,
-            stride=self.stride,
-            made_by=self.made_by,
-        )
-        frames = range(0, len(reader), self.stride)
-        with ContourWriter(path, header, len(frames)) as writer:
-            for frame in frames[writer.done :]:
+        with closing(reader):
+            height, width = reader.shape
+            header = dict(
+                kind='videos',
+                num_frames=len(reader),
+                height=height,
+                width=width,
+                stride=self.stride,
+                made_by=self.made_by,
+            )
+            count = len(range(0, len(reader), self.stride))
+            with ContourWriter(path, header, count) as writer:
                 try:
-                    image = reader[frame].asnumpy()
-                except Exception as error:
+                    self.frames(reader, writer, progress)
+                except (VideoError, NoContours) as error:
                     self.report(name, error)
                     writer.discard()
                     return
-                contour = self.contour(name, image)
-                if contour is None:
-                    writer.discard()
-                    return
-                writer.add(contour, (height, width))
-                progress.step(1 / len(frames))
-            writer.finish()
+                writer.finish()
+
+    def frames(self, reader: VideoReader, writer: ContourWriter, progress: Progress) -> None:
+        """Make the records of a video that are missing.
+
+        Raises:
+            VideoError: A frame cannot be decoded.
+            NoContours: A frame cannot be segmented.
+        """
+        chain = Chain(self.reuse_below)
+        first = writer.done // self.images_per_batch * self.images_per_batch
+        if self.reuse_below:  # which frame was the last segmented one follows from all before
+            first = 0
+        for start in range(first, writer.count, self.images_per_batch):
+            records = range(start, min(start + self.images_per_batch, writer.count))
+            images = list(reader.get_batch([record * self.stride for record in records]))
+            sources = [chain.source(*pair) for pair in zip(records, images, strict=True)]
+            if records[-1] < writer.done:
+                continue
+            new = [record for record in records if record in sources]
+            made = self.contours([images[record - start] for record in new])
+            contours = dict(zip(new, made, strict=True))
+            for record, source in zip(records, sources, strict=True):
+                if record < writer.done:
+                    continue
+                if source == record:
+                    writer.add(contours[record], reader.shape)
+                else:
+                    writer.repeat(source)
+                    self.reused += 1
+                progress.step(1 / writer.count)
 
     def images(self, path: Path, names: list[str], progress: Progress) -> None:
         """Make the contours of the images of one file of the cache."""
@@ -213,32 +215,54 @@ class Extractor:
         header = dict(kind='images', names=names, made_by=self.made_by)
         with ContourWriter(path, header, len(names)) as writer:
             self.broken += [names[i] for i in writer.empty]
-            for name in names[writer.done :]:
-                try:
-                    image = read_image(self.folder / name)
-                except (OSError, ValueError) as error:
-                    self.report(name, error)
-                    writer.add(None)
-                else:
-                    writer.add(self.contour(name, image), image.shape[:2])
-                progress.step(1 / len(names))
+            size = self.images_per_batch
+            for start in range(writer.done // size * size, len(names), size):
+                group = self.group(names[start : start + size])
+                for record, (contour, shape) in enumerate(group, start):
+                    if record >= writer.done:
+                        writer.add(contour, shape)
+                        progress.step(1 / len(names))
             writer.finish()
 
-    def contour(self, name: str, image: np.ndarray) -> np.ndarray | None:
-        """Segment an image; one that cannot be segmented, as it is too large, is reported."""
+    def group(self, names: list[str]) -> list[tuple[np.ndarray | None, tuple[int, int]]]:
+        """Read and segment some images: contour, or None, and size of each."""
+        images = {}
+        for name in names:
+            try:
+                images[name] = read_image(self.folder / name)
+            except (OSError, ValueError) as error:
+                self.report(name, error)
         try:
-            return self.segment(image)
+            contours = dict(zip(images, self.contours(list(images.values())), strict=True))
+        except NoContours:  # of one of them: which?
+            contours = {}
+            for name, image in images.items():
+                try:
+                    contours[name] = self.contours([image])[0]
+                except NoContours as error:
+                    self.report(name, error)
+        sizes = {name: images[name].shape[:2] for name in contours}
+        return [(contours.get(name), sizes.get(name, (0, 0))) for name in names]
+
+    def contours(self, images: list[np.ndarray]) -> list[np.ndarray]:
+        """Segment pictures.
+
+        Raises:
+            NoContours: It is not possible, as one is too large.
+        """
+        try:
+            return self.segment(images) if images else []
         except (RuntimeError, MemoryError) as error:
             if blames_device(error):
                 raise
-            height, width = image.shape[:2]
-            self.report(name, f'of {height}x{width} pixels: {error or type(error).__name__}')
-            return None
+            sizes = ', '.join(f'{image.shape[0]}x{image.shape[1]}' for image in images)
+            raise NoContours(f'of {sizes} pixels: {error or type(error).__name__}') from error
 
     def report(self, name: str, error: object) -> None:
         """Note a file that cannot be read or segmented."""
         print(f'no contours of {self.folder / name}: {str(error)[:200]}', file=sys.stderr)
-        self.broken.append(name)
+        if name not in self.broken:
+            self.broken.append(name)
 
     def run(self, names: list[str]) -> None:
         """Make this process's part of the cache, and write the report."""
@@ -256,6 +280,9 @@ class Extractor:
             make(*arguments, progress)
             progress.done += 1
         progress.report()
+        if self.reuse_below and progress.segmented:
+            share = self.reused / progress.segmented
+            print(f'{label}{share:.1%} of the frames took the contour of the one before')
         name = f'broken_{self.part}_of_{self.parts}.txt' if self.parts > 1 else 'broken.txt'
         report = self.cache / name
         if self.broken:

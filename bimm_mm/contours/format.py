@@ -9,7 +9,9 @@ its own (``<path of the video>.contours``); images share files, some hundred in 
 Numbers are little-endian. A record is its length and CRC-32, then the sizes of image and contour
 (height and width each, 16 bits), then the contour as one bit per pixel: a byte holds 8 rows of one
 column, the bytes of such a strip follow each other, and all are compressed by LZMA2 without a
-container. A record without content stands for an image that could not be read.
+container. Where masks are kept in place of their outline, there is a byte for each pixel, row by
+row, and the uppermost bit of the contour's width is set. A record without content stands for an
+image that could not be read.
 """
 
 import json
@@ -27,6 +29,7 @@ FORMAT = 1
 MAGIC, END = b'BIMMCTR1', b'BIMMEND1'
 HEAD = struct.Struct('<II')  # number of bytes of a record's content, and their CRC-32
 SIZES = struct.Struct('<HHHH')  # height and width of the image, then of the contour
+BYTES = 1 << 15  # added to the width of a contour that has a byte per pixel
 TRAILER = struct.Struct('<QI8s')  # where the index begins, its CRC-32, END
 FILTERS = [dict(id=lzma.FILTER_LZMA2, preset=9 | lzma.PRESET_EXTREME, lc=0, lp=0, pb=0)]
 TOOL = 'python tools/dataset_converters/extract_contours.py'
@@ -36,17 +39,33 @@ class ContourCacheError(ValueError):
     """A cache cannot be used; the message names the file and the command that mends it."""
 
 
-def encode_contour(contour: np.ndarray) -> bytes:
-    """Compress a contour, (H, W) bool."""
-    packed = np.packbits(contour, axis=0)
-    return lzma.compress(packed.tobytes(), format=lzma.FORMAT_RAW, filters=FILTERS)
+def encode_record(contour: np.ndarray, size: tuple[int, int]) -> bytes:
+    """Compress the content of a record.
+
+    Args:
+        contour: (h, w), bool for an outline, uint8 for masks; less than 32768 wide.
+        size: Height and width of the image.
+    """
+    height, width = contour.shape
+    if contour.dtype == bool:
+        contour = np.packbits(contour, axis=0)
+    else:
+        width += BYTES
+    data = lzma.compress(contour.tobytes(), format=lzma.FORMAT_RAW, filters=FILTERS)
+    return SIZES.pack(*size, height, width) + data
 
 
-def decode_contour(data: bytes, height: int, width: int) -> np.ndarray:
-    """Invert :func:`encode_contour`: (height, width) uint8, 0 or 1."""
-    packed = lzma.decompress(data, format=lzma.FORMAT_RAW, filters=FILTERS)
-    packed = np.frombuffer(packed, np.uint8).reshape(-1, width)
-    return np.unpackbits(packed, axis=0, count=height)
+def decode_record(content: bytes) -> tuple[np.ndarray, tuple[int, int]]:
+    """Invert :func:`encode_record`: contour, (h, w) uint8, and height and width of the image.
+
+    An outline has values 0 and 1.
+    """
+    *size, height, width = SIZES.unpack_from(content)
+    data = lzma.decompress(content[SIZES.size :], format=lzma.FORMAT_RAW, filters=FILTERS)
+    data = np.frombuffer(data, np.uint8)
+    if width >= BYTES:
+        return data.reshape(height, width - BYTES), tuple(size)
+    return np.unpackbits(data.reshape(-1, width), axis=0, count=height), tuple(size)
 
 
 def image_file_name(key: str, num_files: int) -> str:
@@ -112,16 +131,16 @@ class ContourFile:
         return int(self.offsets[record + 1] - self.offsets[record]) == HEAD.size
 
     def read(self, record: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """Read one record: contour, (h, w) uint8 of 0 or 1, and (height, width) of its image.
+        """Read one record: contour, (h, w) uint8, and (height, width) of its image.
+
+        The contour has values 0 and 1, or numbers of masks, see ``what`` in ``made_by``.
 
         Raises:
             ContourCacheError: The record is damaged.
         """
         self.file.seek(int(self.offsets[record]))
-        content = read_record(self.file)
         try:
-            height, width, *size = SIZES.unpack_from(content)
-            return decode_contour(content[SIZES.size :], *size), (height, width)
+            return decode_record(read_record(self.file))
         except (TypeError, ValueError, struct.error, lzma.LZMAError) as error:
             raise self._damaged(f'record {record} of ') from error
 

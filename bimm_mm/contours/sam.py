@@ -9,7 +9,12 @@ import cv2
 import numpy as np
 import torch
 
+from ..utils.checkpoint import read_checkpoint
 from .boundaries import merge_masks, reduced_size
+
+OFFICIAL = 'https://github.com/facebookresearch/segment-anything#model-checkpoints'
+MOBILE_SAM = 'https://github.com/ChaoningZhang/MobileSAM'
+WHERE = dict(vit_t=f'{MOBILE_SAM}/tree/master/weights')
 
 
 @lru_cache(maxsize=1)
@@ -19,33 +24,28 @@ def load_sam(checkpoint: str, model_type: str, device: str) -> torch.nn.Module:
     Args:
         checkpoint: File of a state dict, for instance ``sam_vit_b_01ec64.pth``.
         model_type: 'vit_b', 'vit_l', 'vit_h', or another name in segment_anything's
-            ``sam_model_registry``.
+            ``sam_model_registry``; 'vit_t' is MobileSAM (Zhang et al., 2023), of its own package.
         device: Where to put it.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: ``model_type`` is unknown, or the checkpoint is not of this type.
+        ImportError: The package of the model is not installed.
     """
-    from segment_anything import sam_model_registry
-
-    if model_type not in sam_model_registry:
-        raise ValueError(
-            f"model_type='{model_type}' must be one of {', '.join(sorted(sam_model_registry))}"
-        )
+    registry = _registry(model_type)
+    if model_type not in registry:
+        raise ValueError(f"model_type='{model_type}' must be one of {', '.join(sorted(registry))}")
     if not Path(checkpoint).is_file():
         raise FileNotFoundError(
-            f'no SAM checkpoint {checkpoint!r}: download it from '
-            'https://github.com/facebookresearch/segment-anything#model-checkpoints'
+            f'no SAM checkpoint {checkpoint!r}: download it from {WHERE.get(model_type, OFFICIAL)}'
         )
     try:
-        state = torch.load(checkpoint, map_location='cpu', weights_only=True)
-    except Exception as error:  # whatever the unpickler does with bytes that are not a pickle
-        reason = next((line for line in str(error).splitlines() if 'GLOBAL' in line), str(error))
+        state = read_checkpoint(checkpoint)['state_dict']
+    except ValueError as error:
         raise ValueError(
-            f'{checkpoint!r} cannot be read as a checkpoint of weights: it is broken, or holds '
-            f'objects that could run code ({reason[:200]}); download it again'
+            f'{checkpoint!r} cannot be read as a checkpoint of weights: {error}; download it again'
         ) from error
-    sam = sam_model_registry[model_type](checkpoint=None)
+    sam = registry[model_type](checkpoint=None)
     try:
         sam.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -54,6 +54,20 @@ def load_sam(checkpoint: str, model_type: str, device: str) -> torch.nn.Module:
             f'{str(error)[:300]}; give the model type that belongs to it'
         ) from error
     return sam.to(device).eval().requires_grad_(False)
+
+
+def _registry(model_type: str) -> dict:
+    if model_type != 'vit_t':
+        from segment_anything import sam_model_registry
+
+        return sam_model_registry
+    try:
+        from mobile_sam import sam_model_registry
+    except ImportError as error:
+        raise ImportError(
+            f"model_type='vit_t' needs MobileSAM: pip install git+{MOBILE_SAM} timm ({error})"
+        ) from error
+    return sam_model_registry
 
 
 def file_checksum(path: str) -> str:

@@ -112,8 +112,11 @@ class ImageTokens:
 class PromptDecoder:
     """SAM's mask decoder, over its own weights, for point prompts of one image.
 
+    The few tokens of the prompts are computed in the dtype of the decoder, the many of the image in
+    the dtype of the image: scores stay exact where that is bfloat16.
+
     Args:
-        decoder: segment_anything's MaskDecoder.
+        decoder: segment_anything's MaskDecoder, in float32.
     """
 
     def __init__(self, decoder: nn.Module) -> None:
@@ -162,7 +165,7 @@ class PromptDecoder:
             keys = write_image(
                 layer.cross_attn_image_to_token, placed, queries + tokens, queries, keys
             )
-            keys = layer.norm4(keys)
+            keys = normalize(layer.norm4, keys)
         placed = keys + image.positions
         queries = queries + read_image(
             self.transformer.final_attn_token_to_image, queries + tokens, placed, keys
@@ -180,21 +183,21 @@ class PromptDecoder:
         attn = layer.cross_attn_token_to_image
         # heads first, and the tokens of all prompts as one batch: (H, P T, d) and (H, N, d)
         q = split_heads(attn.q_proj(queries + tokens).flatten(0, 1), attn.num_heads)
-        k = split_heads(attn.k_proj(placed), attn.num_heads)
-        v = split_heads(attn.v_proj(keys), attn.num_heads)
-        scores = (q * q.shape[-1] ** -0.5) @ k.mT
+        k = split_heads(project(attn.k_proj, placed), attn.num_heads)
+        v = split_heads(project(attn.v_proj, keys), attn.num_heads)
+        scores = (q * q.shape[-1] ** -0.5).to(k) @ k.mT
         read = scores.softmax(-1) @ v  # (H, P T, d)
-        read = read.transpose(0, 1).reshape(prompts, length, -1)
+        read = read.to(queries).transpose(0, 1).reshape(prompts, length, -1)
         queries = process_tokens(layer, queries + attn.out_proj(read))
 
         attn = layer.cross_attn_image_to_token
-        q = split_heads(attn.q_proj(placed), attn.num_heads)
+        q = split_heads(project(attn.q_proj, placed), attn.num_heads)
         k = split_heads(attn.k_proj(queries + tokens).flatten(0, 1), attn.num_heads)
-        scores = (k * k.shape[-1] ** -0.5) @ q.mT  # (H, P T, N)
+        scores = (k * k.shape[-1] ** -0.5).to(q) @ q.mT  # (H, P T, N)
         scores = scores.view(attn.num_heads, prompts, length, -1).transpose(0, 1)
         shares = scores.softmax(2).flatten(1, 2)  # (P, H T, N): of each image token over T
-        written = values_of_tokens(attn, queries)
-        return queries, layer.norm4(torch.baddbmm(keys, shares.mT, written))
+        written = values_of_tokens(attn, queries).to(keys)
+        return queries, normalize(layer.norm4, torch.baddbmm(keys, shares.mT, written))
 
     def scores(self, queries: Tensor) -> Tensor:
         """Predict the IoU of the three masks of each prompt: (P, T, C) to (P, 3)."""
@@ -219,11 +222,11 @@ class PromptDecoder:
         x = keys.unflatten(1, grid)[:, :rows, :columns].flatten(0, 2)
         # a transposed convolution whose stride is its size: every token makes 2 x 2 of its own
         x = unfold_product(first, x)
-        x = F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps)
+        x = normalize(norm, x)
         x = act2(unfold_product(second, act(x)))  # (P rows columns 4 4, c)
         mlps = self.decoder.output_hypernetworks_mlps
         weights = [mlp(queries[:, 1 + i]) for i, mlp in enumerate(mlps) if i]
-        masks = x.view(count, 16 * rows * columns, x.shape[-1]) @ torch.stack(weights, dim=-1)
+        masks = x.view(count, 16 * rows * columns, x.shape[-1]) @ torch.stack(weights, dim=-1).to(x)
         masks = masks.view(count, rows, columns, 2, 2, 2, 2, masks.shape[-1])  # token, 2 x 2, 2 x 2
         return masks.permute(0, 7, 1, 3, 5, 2, 4, 6).flatten(2, 4).flatten(3)
 
@@ -260,8 +263,8 @@ def read_image(attn: nn.Module, queries: Tensor, placed: Tensor, keys: Tensor) -
     k_weight, v_weight = (p.weight.view(heads, q.shape[-1], -1) for p in (attn.k_proj, attn.v_proj))
     # the bias of k adds the same to all scores of a token, which changes no softmax
     moved = torch.einsum('pthd,hdc->phtc', q * q.shape[-1] ** -0.5, k_weight).flatten(1, 2)
-    shares = torch.bmm(moved, placed.mT).softmax(-1)  # (P, H T, N)
-    mean = torch.bmm(shares, keys).view(prompts, heads, length, -1)
+    shares = torch.bmm(moved.to(placed), placed.mT).softmax(-1)  # (P, H T, N)
+    mean = torch.bmm(shares, keys).to(queries).view(prompts, heads, length, -1)
     read = torch.einsum('phtc,hdc->pthd', mean, v_weight).flatten(2) + attn.v_proj.bias
     return attn.out_proj(read)
 
@@ -285,9 +288,9 @@ def write_image(
     weight, bias = attn.q_proj.weight.view(heads, k.shape[-1], -1), attn.q_proj.bias
     moved = torch.einsum('pthd,hdc->phtc', k, weight).flatten(1, 2)
     offset = torch.einsum('pthd,hd->pht', k, bias.view(heads, -1)).flatten(1)[..., None]
-    scores = torch.baddbmm(offset, moved, placed.mT)  # (P, H T, N)
+    scores = torch.baddbmm(offset.to(keys), moved.to(keys), placed.mT)  # (P, H T, N)
     shares = scores.view(prompts, heads, length, -1).softmax(2).flatten(1, 2)
-    return keys.baddbmm_(shares.mT, values_of_tokens(attn, queries))
+    return keys.baddbmm_(shares.mT, values_of_tokens(attn, queries).to(keys))
 
 
 def values_of_tokens(attn: nn.Module, queries: Tensor) -> Tensor:
@@ -299,6 +302,16 @@ def values_of_tokens(attn: nn.Module, queries: Tensor) -> Tensor:
     return (written + attn.out_proj.bias / heads).flatten(1, 2)  # shares of a head add up to 1
 
 
+def project(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear layer in the dtype of ``x``."""
+    return F.linear(x, layer.weight.to(x), layer.bias.to(x))
+
+
+def normalize(norm: nn.Module, x: Tensor) -> Tensor:
+    """Normalize the channels, which come last, in the dtype of ``x``."""
+    return F.layer_norm(x, x.shape[-1:], norm.weight.to(x), norm.bias.to(x), norm.eps)
+
+
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """Turn (N, H d) into (H, N, d)."""
     return x.view(len(x), heads, -1).transpose(0, 1)
@@ -307,5 +320,5 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 def unfold_product(conv: nn.Module, x: Tensor) -> Tensor:
     """Apply a transposed convolution of size and stride 2 to tokens: (N, C) to (4 N, D)."""
     weight = conv.weight.permute(0, 2, 3, 1)  # (C, 2, 2, D)
-    out = torch.addmm(conv.bias.repeat(4), x, weight.flatten(1))
+    out = torch.addmm(conv.bias.repeat(4).to(x), x, weight.flatten(1).to(x))
     return out.view(4 * len(x), weight.shape[-1])

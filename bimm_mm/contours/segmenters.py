@@ -61,7 +61,8 @@ class SamSegmenter(Segmenter):
 
     Args:
         sam: What :func:`bimm_mm.contours.sam.load_sam` returns. It stays as it is.
-        dtype: float32, bfloat16 or float16. Points are embedded in float32 in any case.
+        dtype: float32, bfloat16 or float16, of all that the image takes part in. Prompts and scores
+            are computed in float32 in any case.
         compile_encoder: Whether torch.compile works on the image encoder.
     """
 
@@ -71,11 +72,11 @@ class SamSegmenter(Segmenter):
         from segment_anything.utils.transforms import ResizeLongestSide
 
         self.sam, self.dtype, self.device = sam, dtype, sam.device
-        encoder, decoder = with_fast_attention(sam.image_encoder), sam.mask_decoder
+        encoder = with_fast_attention(sam.image_encoder)
         if dtype != torch.float32:
-            encoder, decoder = (copy.deepcopy(part).to(dtype) for part in (encoder, decoder))
+            encoder = copy.deepcopy(encoder).to(dtype)
         self.encoder = torch.compile(encoder) if compile_encoder else encoder
-        self.decoder = PromptDecoder(decoder)
+        self.decoder = PromptDecoder(sam.mask_decoder)
         self.resize = ResizeLongestSide(sam.image_encoder.img_size)
         with torch.inference_mode():
             self.positions = sam.prompt_encoder.get_dense_pe()
@@ -112,7 +113,7 @@ class SamSegmenter(Segmenter):
         prompts, _ = self.sam.prompt_encoder(
             points=(points[:, None], labels), boxes=None, masks=None
         )
-        queries, keys = self.decoder.attend(image, prompts.to(self.dtype))
+        queries, keys = self.decoder.attend(image, prompts)
         scores = self.decoder.scores(queries).float()
         wanted = scores > min_score if min_score > 0 else torch.ones_like(scores, dtype=torch.bool)
         some = wanted.any(1)

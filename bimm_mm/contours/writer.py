@@ -15,14 +15,16 @@ from .format import (
     FORMAT,
     HEAD,
     MANIFEST,
-    SIZES,
     TOOL,
     TRAILER,
     ContourCacheError,
-    encode_contour,
+    encode_record,
     pack_header,
     read_record,
 )
+
+# What caches were made by that do not say it.
+BEFORE = dict(generator='original', what='outline', dtype='float32')
 
 
 def write_manifest(root: Path, kind: str, made_by: dict, **more) -> None:
@@ -42,8 +44,10 @@ def write_manifest(root: Path, kind: str, made_by: dict, **more) -> None:
     root.mkdir(parents=True, exist_ok=True)
     if path.is_file():
         known = json.loads(path.read_text())
-        if known != manifest:
-            old, new = _flat(known), _flat(manifest)
+        old, new = (
+            _flat(node | dict(made_by=BEFORE | node['made_by'])) for node in (known, manifest)
+        )
+        if old != new:
             changes = [
                 f'{key} was {old.get(key)!r}, now {new.get(key)!r}'
                 for key in sorted(old.keys() | new.keys())
@@ -123,15 +127,24 @@ class ContourWriter:
         """Append a record.
 
         Args:
-            contour: (h, w) bool; None for an image that cannot be read.
+            contour: (h, w), bool for an outline, uint8 for masks; None for an image that cannot be
+                read.
             size: Height and width of the image.
         """
         content = b''
         if contour is not None:
-            content = SIZES.pack(*size, *contour.shape) + encode_contour(contour)
+            content = encode_record(contour, size)
+        self._append(content)
+
+    def _append(self, content: bytes) -> None:
         self.file.write(HEAD.pack(len(content), zlib.crc32(content)) + content)
         self.file.flush()
         self._count(content)
+
+    def repeat(self, record: int) -> None:
+        """Append a record that was written before once more."""
+        self.file.seek(self.offsets[record])
+        self._append(read_record(self.file))
 
     def finish(self) -> None:
         """Append the index and give the file its name."""

@@ -80,7 +80,7 @@ def agreement(contour, wanted):
 
 
 @pytest.mark.parametrize(
-    # a picture of 32 lines has few pixels of contours, and in bfloat16 a filter may decide otherwise
+    # few pixels have contours at 32 lines, and in bfloat16 a filter may decide otherwise
     'dtype, least',
     [(torch.float32, 0.98), (torch.bfloat16, 0.85), (torch.float16, 0.95)],
 )

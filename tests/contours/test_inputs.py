@@ -15,10 +15,10 @@ from bimm_mm.contours.writer import write_manifest
 LATIN = os.fsdecode(b'caf\xe9')
 
 
-def segment(image):
+def segment(images):
     """Stands for a generator: a line at the left of whatever is bright."""
-    bright = image.mean(2) > 127
-    return bright[:, 1:] & ~bright[:, :-1]
+    bright = [image.mean(2) > 127 for image in images]
+    return [x[:, 1:] & ~x[:, :-1] for x in bright]
 
 
 def extract(folder, cache, names, segment=segment, **more):
@@ -76,18 +76,19 @@ def test_a_list_that_is_not_utf8_is_read(tmp_path):
         MemoryError(),
     ],
 )
-def test_a_picture_that_cannot_be_segmented_is_listed_and_the_rest_is_done(tmp_path, error):
-    def fail_at_the_second(image):
-        if image[0, 0, 0] == 7:
+@pytest.mark.parametrize('batch', [{}, dict(images_per_batch=2)], ids=str)
+def test_a_picture_that_cannot_be_segmented_is_listed_and_the_rest_is_done(tmp_path, error, batch):
+    def fail_at_the_second(images):
+        if any(image[0, 0, 0] == 7 for image in images):
             raise error
-        return segment(image)
+        return segment(images)
 
     for name in ('a.png', 'b.png', 'c.png'):
         write_picture(tmp_path / 'data' / name)
     cv2.imwrite(str(tmp_path / 'data/b.png'), np.full((32, 48, 3), 7, np.uint8))
     names = list_data('images', tmp_path / 'data', None)
     for _ in range(2):  # a second run stops nowhere, and says the same
-        extract(tmp_path / 'data', tmp_path / 'cache', names, fail_at_the_second)
+        extract(tmp_path / 'data', tmp_path / 'cache', names, fail_at_the_second, **batch)
         assert (tmp_path / 'cache/broken.txt').read_text() == 'b.png\n'
     assert ContourCache(tmp_path / 'cache').image('c.png', (32, 48)).any()
 
@@ -97,7 +98,7 @@ def test_an_error_of_the_device_is_not_blamed_on_the_picture(tmp_path):
     if error is None:
         pytest.skip('this torch has no class for errors of a device')
 
-    def fail(image):
+    def fail(images):
         raise error('CUDA error: an illegal memory access was encountered')
 
     write_picture(tmp_path / 'data/a.png')

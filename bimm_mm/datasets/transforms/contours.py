@@ -7,6 +7,9 @@ from mmengine.registry import TRANSFORMS
 
 from ...contours.cache import ContourCache, missing_cache, sample_key
 
+# 0 is no mask; the others take every level once, in steps near the golden ratio of 255
+GRAY_OF_MASK = np.array([0, *(1 + 158 * number % 255 for number in range(255))], np.uint8)
+
 
 def add_contours(
     data_list: list[dict], cache: str | None, kind: str, folder: str, ann_file: str = ''
@@ -59,8 +62,9 @@ class LoadContours(BaseTransform):
     ``total_frames`` of mmaction2, or ``img``, an array or a PIL image.
 
     Modified keys: ``imgs``, (H, W, 4) uint8 each, or ``img``, (H, W, 4) uint8 or a PIL image of
-    mode RGBX. Contours are 0 or 255. (In mode RGBA, PIL would blacken colors where there is no
-    contour, and mmpretrain's ``NumpyToPIL`` drops a fourth channel: place this one after it.)
+    mode RGBX. Outlines are 0 or 255, masks gray levels. (In mode RGBA, PIL would blacken colors
+    where there is no contour, and mmpretrain's ``NumpyToPIL`` drops a fourth channel: place this
+    one after it.)
 
     Raises:
         FileNotFoundError, ContourCacheError: As :class:`ContourCache`.
@@ -82,23 +86,29 @@ class LoadContours(BaseTransform):
             contours = cache.frames(
                 key, results['frame_inds'], results['total_frames'], images[0].shape[:2]
             )
-            results['imgs'] = [append(*pair) for pair in zip(images, contours, strict=True)]
+            results['imgs'] = [
+                append(*pair, cache.what) for pair in zip(images, contours, strict=True)
+            ]
         elif isinstance(results['img'], np.ndarray):
             image = results['img']
-            results['img'] = append(image, cache.image(key, image.shape[:2]))
+            results['img'] = append(image, cache.image(key, image.shape[:2]), cache.what)
         else:
             image = np.asarray(results['img'].convert('RGB'))
-            image = append(image, cache.image(key, image.shape[:2]))
+            image = append(image, cache.image(key, image.shape[:2]), cache.what)
             results['img'] = rgbx(image)
         return results
 
 
-def append(image: np.ndarray, contour: np.ndarray) -> np.ndarray:
-    """Join (H, W, 3) uint8 and a contour, (h, w) of 0 or 1, to (H, W, 4) uint8."""
-    contour = contour * np.uint8(255)
+def append(image: np.ndarray, contour: np.ndarray, what: str = 'outline') -> np.ndarray:
+    """Join (H, W, 3) uint8 and a contour, (h, w), to (H, W, 4) uint8.
+
+    An outline of 0 and 1 becomes 0 and 255. Masks become gray levels, those of successive numbers
+    far apart, and are enlarged without mixing them.
+    """
+    contour = contour * np.uint8(255) if what == 'outline' else GRAY_OF_MASK[contour]
     if contour.shape != image.shape[:2]:
-        size = image.shape[1::-1]
-        contour = cv2.resize(contour, size, interpolation=cv2.INTER_LINEAR)
+        method = cv2.INTER_LINEAR if what == 'outline' else cv2.INTER_NEAREST
+        contour = cv2.resize(contour, image.shape[1::-1], interpolation=method)
     return np.dstack([image, contour])
 
 
