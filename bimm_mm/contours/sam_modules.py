@@ -33,7 +33,7 @@ def with_fast_attention(encoder: nn.Module) -> nn.Module:
     MobileSAM's, is returned itself.
     """
     blocks = getattr(encoder, 'blocks', ())
-    if not all(hasattr(getattr(block, 'attn', None), 'use_rel_pos') for block in blocks):
+    if not blocks or not all(hasattr(block.attn, 'use_rel_pos') for block in blocks):
         return encoder
     encoder = copy.deepcopy(encoder, {id(weight): weight for weight in encoder.parameters()})
     for block in encoder.blocks:
