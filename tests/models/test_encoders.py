@@ -1,4 +1,5 @@
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,7 @@ def test_a_file_that_does_not_tell_its_config_needs_one(joint, tmp_path):
 
 @torch.no_grad()
 @pytest.mark.parametrize('ddp', [False, True])
-def test_a_published_vimpac_file_is_imported_loaded_and_exported_back(tmp_path, ddp):
+def test_a_published_vimpac_file_is_imported_loaded_and_exported_back(tmp_path, ddp, monkeypatch):
     state = OFFICIAL['random_state']('T,H|W', grid=(3, 4, 4))
     names = {('module.' if ddp else '') + key: value for key, value in state.items()}
     torch.save(names, tmp_path / 'classifier.pt')
@@ -107,7 +108,10 @@ def test_a_published_vimpac_file_is_imported_loaded_and_exported_back(tmp_path, 
         torch.testing.assert_close(output.cls_token, cls, atol=1e-4, rtol=0)
         torch.testing.assert_close(output.tokens, tokens.flatten(1, 3), atol=1e-4, rtol=0)
 
-    export_vimpac(tmp_path / 'vimpac.pth', tmp_path / 'back.pt')
+    tool = str(Path(__file__).parents[2] / 'tools/model_converters/export_branch.py')
+    names = [str(tmp_path / name) for name in ('vimpac.pth', 'back.pt')]
+    monkeypatch.setattr(sys, 'argv', [tool, *names, '--branch', 'dorsal', '--format', 'vimpac'])
+    runpy.run_path(tool, run_name='__main__')
     back = torch.load(tmp_path / 'back.pt')
     assert back.keys() == state.keys()
     assert all(torch.equal(back[key], state[key]) for key in state)

@@ -6,13 +6,16 @@ backbone=dict(type='BimmViT', ..., init_cfg=dict(type='Pretrained', checkpoint=O
 
 With --format timm (ventral) or huggingface (dorsal, VideoMAE), OUT is a folder with
 model.safetensors and config.json; CKPT may then be an encoder or a finetuned model, too.
+
+With --format vimpac, OUT is a file as VIMPAC's authors published theirs, with the heads that CKPT
+has.
 """
 
 import argparse
 import sys
 
 from bimm_mm.models.checkpoints import BRANCHES, export_branch
-from bimm_mm.models.conversion import FORMATS, export_folder
+from bimm_mm.models.conversion import FORMATS, export_folder, export_vimpac
 
 
 def main() -> None:
@@ -26,7 +29,10 @@ def main() -> None:
         '--branch', choices=BRANCHES, required=True, help='dorsal for videos, ventral for images'
     )
     parser.add_argument(
-        '--format', choices=('bimm', *FORMATS), default='bimm', help='default: %(default)s'
+        '--format',
+        choices=('bimm', 'vimpac', *FORMATS),
+        default='bimm',
+        help='default: %(default)s',
     )
     parser.add_argument(
         '--num-heads', type=int, help='of the encoder, where nothing in the checkpoint tells it'
@@ -36,6 +42,10 @@ def main() -> None:
         if args.format == 'bimm':
             count = export_branch(args.checkpoint, args.out, args.branch)
             print(f'{args.out}: the {args.branch} encoder, {count} tensors')
+            return
+        if args.format == 'vimpac':
+            count = export_vimpac(args.checkpoint, args.out)
+            print(f'{args.out}: as VIMPAC published it, {count} tensors')
             return
         exported = export_folder(
             args.checkpoint, args.out, args.branch, args.format, args.num_heads
