@@ -157,10 +157,10 @@ def read_list(ann_file: str | os.PathLike, delimiter: str | None = None) -> Entr
     name = os.fspath(ann_file)
     data = get(name)
     delimiter = None if delimiter is None or not delimiter.strip(' ') else delimiter
-    spans = list(_find_spans(data, delimiter))
-    if not spans:
+    spans = np.fromiter(_find_spans(data, delimiter), np.dtype((np.int64, 4)))
+    if not len(spans):
         raise ValueError(f'{name} is empty: a path per line is expected')
-    return EntryList(data, np.array(spans, np.int64), name, delimiter)
+    return EntryList(data, spans, name, delimiter)
 
 
 def list_of(names: Sequence[str], where: str) -> EntryList:

@@ -58,8 +58,11 @@ def choose_stream(container: 'av.container.InputContainer') -> 'av.video.stream.
     """The video stream that the ffmpeg command takes, but never a cover picture.
 
     Raises:
-        VideoError: there is none, or no decoder for it.
+        VideoError: there is none, or no decoder for it, or the file is a picture.
     """
+    name = container.format.name
+    if name.endswith('_pipe') or name == 'image2':
+        raise VideoError(f'a picture, not a video ({name.removesuffix("_pipe")})')
     streams = films_of(container)
     if not streams:
         pictures = len(container.streams.video)

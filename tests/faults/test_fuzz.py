@@ -29,6 +29,7 @@ BASE = Path(__file__).parents[2] / 'configs' / '_base_'
 COUNT = 500 if os.environ.get('BIMM_LONG_TESTS') else 30  # of each kind
 GOOD = COUNT // 2  # whole files to replace broken ones by
 KINDS = {
+    'videos by decord': dict(config='k400.py', shape=(3, 16, 224, 224), backend='decord'),
     'videos': dict(config='k400.py', shape=(3, 16, 224, 224)),
     'images': dict(config='in1k.py', shape=(3, 224, 224)),
 }
@@ -37,7 +38,7 @@ KINDS = {
 @pytest.fixture(scope='module')
 def sources(tmp_path_factory) -> dict[str, list[Path]]:
     """Whole files: self-made ones, and where they are real ones (the short of the clips)."""
-    folders = {kind: tmp_path_factory.mktemp(kind) for kind in KINDS}
+    folders = {kind: tmp_path_factory.mktemp(kind) for kind in ('videos', 'images')}
     made = {
         'videos': mutations.make_clips(folders['videos']),
         'images': mutations.make_images(folders['images']),
@@ -52,11 +53,13 @@ def sources(tmp_path_factory) -> dict[str, list[Path]]:
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_broken_files_lose_no_sample(kind, sources, tmp_path, capfd):
-    foreign = sources['images' if kind == 'videos' else 'videos']
-    broken = mutations.make_broken(tmp_path, sources[kind], foreign, COUNT, seed=1)
+    whole, foreign = sources['videos'], sources['images']
+    if kind == 'images':
+        whole, foreign = foreign, whole
+    broken = mutations.make_broken(tmp_path, whole, foreign, COUNT, seed=1)
     good = {}
     for number in range(GOOD):
-        source = sources[kind][number % len(sources[kind])]
+        source = whole[number % len(whole)]
         link = tmp_path / f'good_{number:04d}{source.suffix}'
         link.symlink_to(source)
         good[link.name] = 'whole'
@@ -85,7 +88,7 @@ def test_broken_files_lose_no_sample(kind, sources, tmp_path, capfd):
     assert not reasons.keys() & good.keys()  # and no whole file is taken for a broken one
     ways = Counter(broken.values())
     replaced = Counter(broken[name] for name in reasons)
-    for way in ('empty', 'text', 'vanished', 'a folder', 'random bytes'):
+    for way in ('empty', 'text', 'vanished', 'a folder', 'random bytes', 'wrong ending'):
         assert replaced[way] == ways[way], way
     capfd.readouterr()  # ffmpeg's complaints
     with capfd.disabled():
@@ -95,7 +98,9 @@ def test_broken_files_lose_no_sample(kind, sources, tmp_path, capfd):
 def build(kind: str, folder: Path, names: list[str]):
     """The data set of a recipe, on a list of files."""
     cfg = Config.fromfile(BASE / KINDS[kind]['config']).train_dataloader.dataset
-    label = '' if kind == 'videos' else ' 0'
+    label = ' 0' if kind == 'images' else ''
+    if 'backend' in KINDS[kind]:
+        cfg.pipeline[0].backend = KINDS[kind]['backend']
     (folder / 'list').write_text(''.join(f'{name}{label}\n' for name in names))
     cfg.update(dict(data_root=str(folder), ann_file='list'))
     if kind == 'images':

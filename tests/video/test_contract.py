@@ -135,6 +135,9 @@ class VideoContract:
             self.open(str(tmp_path))
         with pytest.raises(VideoError, match='no video stream, only a cover picture'):
             self.open(str(odd / 'song.mp4'))
+        (tmp_path / 'picture.mp4').write_bytes((odd / 'cover.png').read_bytes())
+        with pytest.raises(VideoError, match='a picture, not a video'):
+            self.open(str(tmp_path / 'picture.mp4'))
 
 
 class TestPyav(VideoContract):
