@@ -1,6 +1,7 @@
 """Train a model from a config, on one or many devices; see --help."""
 
 import argparse
+import warnings
 
 import torch
 from mmengine.config import Config
@@ -12,6 +13,7 @@ from bimm_mm.config.loading import read_config
 from bimm_mm.engine.hooks.broken_samples_hook import TooManyBrokenSamples
 from bimm_mm.engine.hooks.checkpoint_hook import checkpoint_to_resume
 from bimm_mm.engine.hooks.stop_on_signal_hook import EXIT_STOPPED
+from bimm_mm.engine.optimizers.cpu_amp import cpu_has_bfloat16
 from bimm_mm.engine.runner import (
     LAUNCHERS,
     build_runner,
@@ -84,7 +86,7 @@ def set_amp(cfg: Config, dtype: str | None) -> None:
         dtype: 'bfloat16', 'float16', or None for bfloat16 where the device computes in it.
 
     Raises:
-        ConfigError: There is no accelerator, or the strategy has a setting of its own for it.
+        ConfigError: The device has no such type, or the strategy has a setting of its own for it.
     """
     strategy = (cfg.get('strategy') or {}).get('type', '')
     if strategy == 'DeepSpeedStrategy':
@@ -92,7 +94,17 @@ def set_amp(cfg: Config, dtype: str | None) -> None:
             "--amp: DeepSpeed's is set by strategy.bf16 or strategy.fp16 in the config"
         )
     if get_device() == 'cpu':
-        raise ConfigError("--amp: mmengine's AmpOptimWrapper needs an accelerator; none was found")
+        if dtype == 'float16':
+            raise ConfigError('--amp-dtype float16 needs an accelerator; none was found')
+        if cpu_has_bfloat16():
+            cfg.optim_wrapper.update(type='CpuAmpOptimWrapper', dtype='bfloat16')
+        else:
+            warnings.warn(
+                '--amp: neither an accelerator nor a CPU with bfloat16 was found; the '
+                'run goes on in float32',
+                stacklevel=2,
+            )
+        return
     if dtype is None:
         on_cuda = torch.cuda.is_available()
         with_bfloat16 = not on_cuda or torch.cuda.is_bf16_supported(including_emulation=False)

@@ -49,6 +49,8 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     """
     if cfg.get('runner_type'):
         return RUNNERS.build(cfg)
+    if cfg.get('find_unused_parameters') and cfg.get('model_wrapper_cfg'):
+        cfg.model_wrapper_cfg.find_unused_parameters = True  # mmengine reads only one of the two
     kind = FlexibleRunner if cfg.get('strategy') else Runner
     if checkpoint_to_resume(cfg) is None:
         return kind.from_cfg(cfg)

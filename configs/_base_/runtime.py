@@ -11,10 +11,19 @@ default_hooks = dict(
     running_statistics=dict(type='SyncRunningStatisticsHook'),
     # the last 1,000 values of each logged scalar, and no waiting for the device to read them
     history=dict(type='ShortHistoryHook'),
+    # at the same iterations in all processes, which wait for each other
+    garbage=dict(type='GarbageCollectionHook'),
     # SIGTERM and SIGUSR1 write a checkpoint and end the run with exit code 75
     stop=dict(type='StopOnSignalHook'),
     # broken videos and images are replaced and reported; above this share, the run stops
     broken_samples=dict(type='BrokenSamplesHook', max_share=0.01),
+)
+# DDP: gradients lie where they are exchanged, and are not copied
+model_wrapper_cfg = dict(
+    type='MMDistributedDataParallel',
+    broadcast_buffers=False,
+    find_unused_parameters=False,
+    gradient_as_bucket_view=True,
 )
 # averages over the window; the gradient norms of the groups are measured once in it
 log_processor = dict(window_size=50, mean_pattern=r'loss|time|explained|accuracy|grad_norm$')

@@ -363,7 +363,7 @@ def test_a_strategy_is_run_by_the_flexible_runner(toy):
             ('toy.py', '--launcher', 'pytorch', '--cfg-options', 'strategy.type=FSDPStrategy'),
             "strategy.type='FSDPStrategy' needs an accelerator",
         ),
-        (('toy.py', '--amp'), '--amp: mmengine'),
+        (('toy.py', '--amp', '--amp-dtype', 'float16'), '--amp-dtype float16 needs an acceler'),
         (('toy.py', '--amp-dtype', 'float16'), '--amp-dtype has no effect without --amp'),
         (
             ('toy.py', '--auto-scale-lr', '--cfg-options', 'auto_scale_lr=None'),
@@ -417,6 +417,20 @@ def test_amp_takes_bfloat16_where_the_device_has_it(
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
     wrapper = OPTIM_WRAPPERS.build(cfg.optim_wrapper, default_args=dict(optimizer=optimizer))
     assert wrapper.cast_dtype == getattr(torch, dtype)
+
+
+@pytest.mark.parametrize('native', [True, False])
+def test_amp_on_a_cpu_takes_bfloat16_or_says_that_there_is_none(tool, monkeypatch, native):
+    cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
+    monkeypatch.setattr(tool, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(tool, 'cpu_has_bfloat16', lambda: native)
+    if native:
+        tool.set_amp(cfg, None)
+        assert cfg.optim_wrapper == dict(type='CpuAmpOptimWrapper', dtype='bfloat16')
+    else:
+        with pytest.warns(UserWarning, match='the run goes on in float32'):
+            tool.set_amp(cfg, None)
+        assert cfg.optim_wrapper == dict(type='OptimWrapper')
 
 
 def test_print_config_shows_the_merged_config(toy):

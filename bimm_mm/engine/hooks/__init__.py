@@ -8,7 +8,9 @@ from .end_stage_hook import EndStageHook
 from .exact_resume_hook import ExactResumeHook
 from .explained_variance_hook import ExplainedVarianceHook
 from .finite_loss_hook import FiniteLossHook
+from .garbage_collection_hook import GarbageCollectionHook
 from .gradient_norm_hook import GradientNormHook
+from .matmul_precision_hook import MatmulPrecisionHook
 from .reconstruction_hook import ReconstructionHook
 from .resize_moments_hook import ResizeMomentsHook
 from .running_statistics_hook import SyncRunningStatisticsHook
@@ -23,7 +25,9 @@ __all__ = [
     'ExactResumeHook',
     'ExplainedVarianceHook',
     'FiniteLossHook',
+    'GarbageCollectionHook',
     'GradientNormHook',
+    'MatmulPrecisionHook',
     'ReconstructionHook',
     'ResizeMomentsHook',
     'ShortHistoryHook',

@@ -1,5 +1,6 @@
 """Constructors of optimizers."""
 
+from .cpu_amp import CpuAmpOptimWrapper
 from .layer_decay import LayerDecayOptimWrapperConstructor
 
-__all__ = ['LayerDecayOptimWrapperConstructor']
+__all__ = ['CpuAmpOptimWrapper', 'LayerDecayOptimWrapperConstructor']
