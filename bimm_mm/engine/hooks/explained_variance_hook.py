@@ -1,7 +1,7 @@
 """Warn when a stage learns nothing of its target, by ``models/losses/scores.py``."""
 
 import numpy as np
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, LoggerHook
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -35,12 +35,15 @@ class ExplainedVarianceHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
     ) -> None:
         """Check every ``after_iters`` iterations."""
+        is_due = (runner.iter + 1) % self.after_iters == 0
+        if not is_due and not self.is_logged(runner, batch_idx):
+            return  # reading a scalar may wait for the device
         scalars = runner.message_hub.log_scalars
         names = [key for key in scalars if key.startswith(PREFIX)]
         for key in names:
-            if np.isnan(scalars[key].current()) or np.isnan(scalars[key].data[0][0]):
+            if np.isnan(scalars[key].data[0]).any():
                 scalars[key] = drop_undefined(scalars[key])
-        if (runner.iter + 1) % self.after_iters:
+        if not is_due:
             return
         for key in names:
             value, name = scalars[key].mean(self.window), key.removeprefix(PREFIX)
@@ -59,6 +62,14 @@ class ExplainedVarianceHook(Hook):
                     logger='current',
                     level=30,
                 )
+
+    def is_logged(self, runner: Runner, batch_idx: int) -> bool:
+        """Whether the logger, which comes later in an iteration, reads the scalars of this one."""
+        intervals = [hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        numbers = (runner.iter + 1, batch_idx + 1)
+        return self.end_of_epoch(runner.train_dataloader, batch_idx) or any(
+            number % interval == 0 for interval in intervals for number in numbers
+        )
 
 
 def drop_undefined(history: HistoryBuffer) -> HistoryBuffer:
