@@ -26,7 +26,6 @@ __all__ = [
 BACKENDS = {
     'pyav': ('pyav', 'PyavReader', 'av'),
     'decord': ('decord', 'DecordReader', 'decord'),
-    'torchcodec': ('torchcodec', 'TorchcodecReader', 'torchcodec'),
 }
 
 Source = str | os.PathLike | bytes
@@ -80,7 +79,7 @@ def open_video(
 
     Args:
         source: path of a local file, or the content of a file as bytes.
-        backend: 'pyav', 'decord' or 'torchcodec'; by default, the first of them that is installed.
+        backend: 'pyav' or 'decord'; by default, the first of them that is installed.
         num_threads: threads of the decoder.
         timeout: seconds that opening and each request may take. The video is then decoded in a
             process of its own, so that neither a hang nor a crash of the decoder does any harm.

@@ -26,7 +26,7 @@ class VideoInit(BaseTransform):
     Added keys: ``video_reader``, ``total_frames``, ``avg_fps``.
 
     Args:
-        backend: 'pyav', 'decord' or 'torchcodec'; by default the first that is installed.
+        backend: 'pyav' or 'decord'; by default the first that is installed.
         num_threads: Threads of the decoder.
         timeout: Seconds that opening a video, and decoding its frames, may take each. None decodes
             in the worker itself, where a crash of the decoder ends the run.
