@@ -57,7 +57,7 @@ class SecondOpinion(nn.Module):
 
 
 @MODELS.register_module()
-class ClipContrast(nn.Module):
+class ToyClipContrast(nn.Module):
     """(e) Between views: the two clips of a video belong together."""
 
     def __init__(self, in_dims, branch='masked'):
@@ -123,7 +123,7 @@ METHODS = dict(
         neck=dict(REGRESSOR, decoders=[LATENT, dict(type='SecondOpinion')]),
         targets=[dict(type='PixelTarget'), dict(type='MotionTarget')],
     ),
-    clips=config(objectives=[dict(type='ClipContrast', in_dims=24)]),
+    clips=config(objectives=[dict(type='ToyClipContrast', in_dims=24)]),
     text=config(
         objectives=[dict(type='CaptionMatch', in_dims=24)],
         data_preprocessor=dict(type='ClipDataPreprocessor', side_inputs=('caption',)),
