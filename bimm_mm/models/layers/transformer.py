@@ -90,7 +90,8 @@ def init_transformer(module: nn.Module) -> None:
     """Initialize as MAE does: Xavier-uniform linear layers, zero biases. For ``Module.apply``."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
     elif isinstance(module, PatchEmbed):  # as the linear layer that it is
         nn.init.xavier_uniform_(module.projection.weight.view(len(module.projection.weight), -1))
         nn.init.zeros_(module.projection.bias)

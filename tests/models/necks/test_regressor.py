@@ -100,7 +100,7 @@ def test_output_projections_are_scaled_by_depth():
     neck = make(embed_dims=48, num_heads=4, in_dims=48)
     spreads = [block.attn.proj.weight.std().item() for block in neck.blocks]
     for number, spread in enumerate(spreads, start=1):
-        assert spread == pytest.approx(0.02 / (2 * number) ** 0.5, rel=0.1)
+        assert spread == pytest.approx((1 / 48 / (2 * number)) ** 0.5, rel=0.1)  # Xavier's
 
 
 @pytest.mark.parametrize(
