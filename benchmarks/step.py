@@ -148,8 +148,8 @@ class Contestant:
     """A model, its optimizer, and the times of its steps.
 
     Args:
-        name (str): one of ``MODELS_TO_TIME``.
-        args: of the command line.
+        name: One of ``MODELS_TO_TIME``.
+        args: Of the command line.
     """
 
     def __init__(self, name: str, args: argparse.Namespace) -> None:

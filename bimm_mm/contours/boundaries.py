@@ -20,7 +20,7 @@ def merge_masks(masks: Tensor, what: str = 'outline') -> Tensor:
             at a pixel counts; 0 is no mask, and after 255 comes 1 again.
 
     Returns:
-        Tensor: (H, W) bool for 'outline', uint8 for 'masks'.
+        (H, W) bool for 'outline', uint8 for 'masks'.
 
     Raises:
         ValueError: ``what`` is neither.

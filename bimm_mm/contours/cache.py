@@ -17,7 +17,7 @@ class ContourCache:
         root: The folder of the cache.
 
     Attributes:
-        manifest (dict): How it was made: ``kind``, ``made_by``, and ``num_files`` for images.
+        manifest: How it was made: ``kind``, ``made_by``, and ``num_files`` for images.
 
     Raises:
         FileNotFoundError: There is no cache.
@@ -91,7 +91,7 @@ class ContourCache:
                 of, as the video may have been rewritten, but not of another shape.
 
         Returns:
-            list[np.ndarray]: (h, w) uint8 each, of 0 or 1, or numbers of masks. The size can be
+            (h, w) uint8 each, of 0 or 1, or numbers of masks. The size can be
             smaller than ``size``.
 
         Raises:

@@ -22,7 +22,7 @@ def largest_change(first: np.ndarray, second: np.ndarray) -> float:
     thing that moves counts as much as if all did, and noise of single pixels hardly.
 
     Returns:
-        float: Levels, from 0 to 255.
+        Levels, from 0 to 255.
     """
     difference = np.abs(first - second)
     return float(cv2.blur(difference, (TILE, TILE)).max())

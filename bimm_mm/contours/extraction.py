@@ -125,8 +125,8 @@ class Extractor:
         parts: Number of parts; other processes do the others.
 
     Attributes:
-        broken (list[str]): Samples that have no contours.
-        reused (int): Frames that took the contour of another one.
+        broken: Samples that have no contours.
+        reused: Frames that took the contour of another one.
     """
 
     kind: str

@@ -88,7 +88,7 @@ class ContourFile:
         path: The file.
 
     Attributes:
-        header (dict): ``kind``, 'videos' or 'images'; for a video ``num_frames``, ``height``,
+        header: ``kind``, 'videos' or 'images'; for a video ``num_frames``, ``height``,
             ``width`` and ``stride``; for images ``names``, in the order of the records; and
             ``made_by``, the same as in ``contours.json``.
 

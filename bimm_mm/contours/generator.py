@@ -38,7 +38,7 @@ class ContourGenerator:
         points_per_batch: Points that the decoder takes at a time, in place of ``memory``.
 
     Attributes:
-        name (str): What a cache says of it.
+        name: What a cache says of it.
     """
 
     name = 'batched'
@@ -76,7 +76,7 @@ class ContourGenerator:
         The pictures are encoded as one batch, and a smaller one if memory runs out.
 
         Returns:
-            list[np.ndarray]: (h, w) bool each, or uint8 for ``what='masks'``.
+            (h, w) bool each, or uint8 for ``what='masks'``.
 
         Raises:
             RuntimeError: Memory does not suffice for one picture or point at a time.
@@ -110,7 +110,7 @@ class ContourGenerator:
         """Bring masks to the size of the contour, and drop those that are not stable.
 
         Returns:
-            tuple[Tensor, Tensor]: masks, (n, h, w) bool, and their scores, (n,) float32.
+            Masks, (n, h, w) bool, and their scores, (n,) float32.
         """
         logits = resize_logits(found.logits, found.extent, size)
         if self.stability_score_thresh > 0:

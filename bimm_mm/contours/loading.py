@@ -44,7 +44,7 @@ def load_generator(
             ``short_side`` and ``what``, which both have.
 
     Returns:
-        tuple[Callable, dict]: the generator, and the settings that contours depend on.
+        The generator, and the settings that contours depend on.
 
     Raises:
         FileNotFoundError, ImportError: The weights, or a package, are missing.

@@ -103,7 +103,7 @@ class OriginalGenerator:
         **settings: As in :func:`make_generator`.
 
     Attributes:
-        name (str): What a cache says of it.
+        name: What a cache says of it.
     """
 
     name = 'original'
@@ -138,7 +138,7 @@ def segment_contours(
         what: 'outline' or 'masks', see :func:`bimm_mm.contours.boundaries.merge_masks`.
 
     Returns:
-        np.ndarray: (h, w), the size of the picture or the reduced one; bool, or uint8 for 'masks'.
+        (h, w), the size of the picture or the reduced one; bool, or uint8 for 'masks'.
     """
     height, width = reduced_size(image.shape[:2], short_side)
     masks = []

@@ -28,7 +28,7 @@ class Sam2Segmenter(Segmenter):
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ImportError: transformers is not installed, or too old.
+        ImportError: Transformers is not installed, or too old.
         ValueError: The folder does not hold a SAM 2.
     """
 

@@ -148,7 +148,7 @@ class PromptDecoder:
             prompts: (P, n, C), the prompt encoder's embeddings of P points.
 
         Returns:
-            tuple[Tensor, Tensor]: tokens of the prompts, (P, T, C), and of the image, (P, N, C).
+            Tokens of the prompts, (P, T, C), and of the image, (P, N, C).
         """
         decoder = self.decoder
         tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
@@ -215,7 +215,7 @@ class PromptDecoder:
             part: The first rows and columns of tokens that are wanted.
 
         Returns:
-            Tensor: logits, (P, 3, 4 rows, 4 columns).
+            Logits, (P, 3, 4 rows, 4 columns).
         """
         count, (rows, columns) = len(keys), part
         first, norm, act, second, act2 = self.decoder.output_upscaling
@@ -255,7 +255,7 @@ def read_image(attn: nn.Module, queries: Tensor, placed: Tensor, keys: Tensor) -
         keys: (P, N, C), without.
 
     Returns:
-        Tensor: (P, T, C).
+        (P, T, C).
     """
     heads = attn.num_heads
     prompts, length = queries.shape[:2]

@@ -33,8 +33,8 @@ class Segmenter(ABC):
     """A model that finds masks at given points of a picture.
 
     Attributes:
-        device (torch.device): Where the model is.
-        bytes_per_prompt (int): Memory that one point takes in :meth:`decode`, about.
+        device: Where the model is.
+        bytes_per_prompt: Memory that one point takes in :meth:`decode`, about.
     """
 
     device: torch.device

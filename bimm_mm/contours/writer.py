@@ -83,8 +83,8 @@ class ContourWriter:
         count: Number of records that the file will have.
 
     Attributes:
-        done (int): Number of records that are written.
-        empty (list[int]): Those of them that stand for an image which could not be read.
+        done: Number of records that are written.
+        empty: Those of them that stand for an image which could not be read.
 
     Raises:
         ContourCacheError: Another process writes this file.

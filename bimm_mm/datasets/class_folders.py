@@ -1,4 +1,4 @@
-"""Labelled videos of one's own: a folder per class, or a list, and a seeded split."""
+"""Labeled videos of one's own: a folder per class, or a list, and a seeded split."""
 
 import os
 import random
@@ -86,7 +86,7 @@ class _OwnVideos:
 
 @DATASETS.register_module()
 class ClassFolderDataset(_OwnVideos, LabeledVideoDataset):
-    """Labelled videos in a folder per class, or in a list, with a split drawn from a seed.
+    """Labeled videos in a folder per class, or in a list, with a split drawn from a seed.
 
     - A folder per class: ``data_root/<class>/.../<video>``. Classes are the names of the folders,
       sorted. Or, split by hand, ``data_root/train/<class>/`` and ``data_root/val/<class>/``.

@@ -10,7 +10,7 @@ LABELS = ('motion', 'shape', 'texture')
 
 @DATASETS.register_module()
 class LabeledShapesDataset(MovingShapesDataset):
-    """:class:`MovingShapesDataset` as a data set of labelled videos.
+    """:class:`MovingShapesDataset` as a data set of labeled videos.
 
     Each sample is ``inputs``, (1, 3, T, size, size) uint8 RGB, and an ``ActionDataSample`` with the
     label.

@@ -25,13 +25,13 @@ class DecordReader:
     decord would answer otherwise is refused.
 
     Args:
-        source: path of a local file. (decord crashes on some damaged files that it is given as
+        source: Path of a local file. (decord crashes on some damaged files that it is given as
             bytes, and copies them; so it is not.)
-        num_threads: threads of the decoder.
+        num_threads: Threads of the decoder.
 
     Raises:
-        UnsupportedVideo: decord cannot read this kind of video, or would give other frames.
-        VideoError: the file is no video.
+        UnsupportedVideo: Decord cannot read this kind of video, or would give other frames.
+        VideoError: The file is no video.
     """
 
     backend = 'decord'

@@ -24,17 +24,17 @@ class Index:
     """The frames of a stream.
 
     Attributes:
-        stream: number of the stream in the container.
-        count: frames.
-        times: presentation times of the frames in the stream's time base, rising; None if packets
+        stream: Number of the stream in the container.
+        count: Frames.
+        times: Presentation times of the frames in the stream's time base, rising; None if packets
             do not tell them, so that frames can only be counted from the first one on.
-        keys: presentation times of the packets that decoding can start at, rising.
-        closed: whether no frame after a key frame needs one before it.
-        packets: packets of the stream, also those whose frames are not shown.
-        discarded: packets that an edit list hides.
+        keys: Presentation times of the packets that decoding can start at, rising.
+        closed: Whether no frame after a key frame needs one before it.
+        packets: Packets of the stream, also those whose frames are not shown.
+        discarded: Packets that an edit list hides.
         size: (width, height) of the first frame, as it is stored.
-        turns: quarter turns, counter-clockwise, that put the frames upright.
-        pixels: ffmpeg's name of the pixel format.
+        turns: Quarter turns, counter-clockwise, that put the frames upright.
+        pixels: Ffmpeg's name of the pixel format.
     """
 
     stream: int
@@ -58,7 +58,7 @@ def choose_stream(container: 'av.container.InputContainer') -> 'av.video.stream.
     """The video stream that the ffmpeg command takes, but never a cover picture.
 
     Raises:
-        VideoError: there is none, or no decoder for it, or the file is a picture.
+        VideoError: There is none, or no decoder for it, or the file is a picture.
     """
     name = container.format.name
     if name.endswith('_pipe') or name == 'image2':
@@ -115,11 +115,11 @@ def make_index(container, stream, reopen) -> Index:
     """Read the packets of a freshly opened container; decode it where they do not tell enough.
 
     Args:
-        container, stream: of PyAV; positioned anywhere afterwards.
-        reopen: a context manager that gives another container and stream of the same file.
+        container, stream: Of PyAV; positioned anywhere afterwards.
+        reopen: A context manager that gives another container and stream of the same file.
 
     Raises:
-        VideoError: there is no packet, or none that can be decoded.
+        VideoError: There is no packet, or none that can be decoded.
     """
     codec, extradata = stream.codec_context.name, stream.codec_context.extradata
     annex_b = not extradata or extradata[0] != 1

@@ -38,7 +38,7 @@ class Buffer:
     """Memory for frames that both processes see.
 
     Args:
-        size: bytes.
+        size: Bytes.
     """
 
     count = 0
@@ -60,8 +60,8 @@ class DecoderProcess:
     """The other process. It is started by the first request, and ends with the one that did so.
 
     Attributes:
-        video: the :class:`IsolatedReader` that is open over there.
-        hanging: by source, why a video is not tried again: waiting for the time limit in each
+        video: The :class:`IsolatedReader` that is open over there.
+        hanging: By source, why a video is not tried again: waiting for the time limit in each
             epoch would cost hours.
     """
 
@@ -77,15 +77,15 @@ class DecoderProcess:
         """Have something done over there.
 
         Args:
-            timeout: seconds to wait for the answer.
+            timeout: Seconds to wait for the answer.
             method: Of :class:`bimm_mm.video.decoder_process.Server`.
-            *arguments: of the method.
+            *arguments: Of the method.
 
         Raises:
-            OSError: the file is missing or may not be read.
-            VideoError: the method failed, crashed, or took too long (a VideoTimeout).
-            IndexError: there is no such frame.
-            ImportError: the backend is not installed, or cannot be imported.
+            OSError: The file is missing or may not be read.
+            VideoError: The method failed, crashed, or took too long (a VideoTimeout).
+            IndexError: There is no such frame.
+            ImportError: The backend is not installed, or cannot be imported.
         """
         self._check_owner()
         if (
@@ -193,14 +193,14 @@ class IsolatedReader:
     """A video in the other process; see :class:`bimm_mm.video.VideoReader`.
 
     Args:
-        source: path of a local file, or its content as bytes.
-        backend: name of a backend; None for the default.
-        num_threads: threads of the decoder.
-        timeout: seconds that each request may take.
+        source: Path of a local file, or its content as bytes.
+        backend: Name of a backend; None for the default.
+        num_threads: Threads of the decoder.
+        timeout: Seconds that each request may take.
 
     Raises:
         ValueError: ``timeout`` is not positive.
-        OSError, VideoError, ImportError: as :meth:`DecoderProcess.request`, here and by
+        OSError, VideoError, ImportError: As :meth:`DecoderProcess.request`, here and by
             ``get_batch``.
     """
 

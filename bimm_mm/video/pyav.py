@@ -27,11 +27,11 @@ class PyavReader:
     """A video read by PyAV; see :class:`bimm_mm.video.VideoReader`.
 
     Args:
-        source: path of a local file, or its content as bytes.
-        num_threads: threads of the decoder; 0 lets FFmpeg choose.
+        source: Path of a local file, or its content as bytes.
+        num_threads: Threads of the decoder; 0 lets FFmpeg choose.
 
     Raises:
-        VideoError: there is no frame of video, or it cannot be opened.
+        VideoError: There is no frame of video, or it cannot be opened.
     """
 
     backend = 'pyav'
@@ -145,7 +145,7 @@ class PyavReader:
         """Places in ``wanted``, which rises, and the frames, in this order.
 
         Raises:
-            VideoError: a frame cannot be decoded.
+            VideoError: A frame cannot be decoded.
         """
         if self.index.times is None:
             yield from self._count_frames(wanted)

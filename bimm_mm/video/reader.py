@@ -38,8 +38,8 @@ class VideoReader(Protocol):
     way up they are. Every backend gives the same answer, to the bit, or refuses the file.
 
     Attributes:
-        backend: name of the backend that decodes.
-        fps: average frames per second; 0.0 if unknown.
+        backend: Name of the backend that decodes.
+        fps: Average frames per second; 0.0 if unknown.
         shape: (height, width) of every frame, as shown.
     """
 
@@ -54,14 +54,14 @@ class VideoReader(Protocol):
         """Decode frames.
 
         Args:
-            indices: frame numbers, from 0, in any order and also several times.
+            indices: Frame numbers, from 0, in any order and also several times.
 
         Returns:
             (N, H, W, 3) uint8, RGB; no frame shares memory with another one.
 
         Raises:
-            IndexError: there is no such frame.
-            VideoError: a frame cannot be decoded.
+            IndexError: There is no such frame.
+            VideoError: A frame cannot be decoded.
         """
 
     def close(self) -> None:
@@ -78,10 +78,10 @@ def open_video(
     """Open a video.
 
     Args:
-        source: path of a local file, or the content of a file as bytes.
+        source: Path of a local file, or the content of a file as bytes.
         backend: 'pyav' or 'decord'; by default, the first of them that is installed.
-        num_threads: threads of the decoder.
-        timeout: seconds that opening and each request may take. The video is then decoded in a
+        num_threads: Threads of the decoder.
+        timeout: Seconds that opening and each request may take. The video is then decoded in a
             process of its own, so that neither a hang nor a crash of the decoder does any harm.
             None decodes in this process.
 
@@ -89,11 +89,11 @@ def open_video(
         A :class:`VideoReader`.
 
     Raises:
-        OSError: the file is missing or may not be read.
-        VideoError: it is no video, or cannot be decoded; an :class:`UnsupportedVideo` if another
+        OSError: The file is missing or may not be read.
+        VideoError: It is no video, or cannot be decoded; an :class:`UnsupportedVideo` if another
             backend can, a :class:`VideoTimeout` if it took too long.
-        ImportError: the backend is not installed.
-        ValueError: there is no such backend, or ``timeout`` is not positive.
+        ImportError: The backend is not installed.
+        ValueError: There is no such backend, or ``timeout`` is not positive.
     """
     if timeout is not None:
         from .isolated import IsolatedReader

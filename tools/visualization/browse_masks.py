@@ -59,7 +59,7 @@ def read_masking(text: str) -> dict:
     """A config as it is written in a config file: ``dict(type=..., ratio=...)``.
 
     Raises:
-        ValueError: it is not a dict of plain values.
+        ValueError: It is not a dict of plain values.
     """
     try:
         call = ast.parse(text, mode='eval').body

@@ -147,7 +147,7 @@ class RemoteDecordInit(VideoInit):
     """What mmaction2's DecordInit becomes in this package's data sets.
 
     Args:
-        num_threads: decord's threads.
+        num_threads: Decord's threads.
         timeout: Seconds, see :func:`decode_elsewhere`.
     """
 

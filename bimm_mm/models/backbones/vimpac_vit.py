@@ -133,7 +133,7 @@ class VimpacViT(BaseModule):
             mask: (B, T, H', W') bool, True where the code is replaced by MASK.
 
         Returns:
-            tuple[Tensor]: One feature, shaped by ``out_type``.
+            One feature, shaped by ``out_type``.
         """
         codes = self.read_codes(x)
         cls, tokens, inside = self.encode(codes, mask)

@@ -39,7 +39,7 @@ class ContrastProjector(BaseModule):
 
     Args:
         embed_dims: Width of the feature.
-        hidden_dims: Width between the layers (paper: 2048 for the analyses, 4096 for the large
+        hidden_dims: Width between the layers (paper: 2048 for the analyzes, 4096 for the large
             model).
         out_dims: Width of the projection (paper: 256).
         num_layers: Linear layers (paper: 2, and 3 for the large model). The last one has no bias

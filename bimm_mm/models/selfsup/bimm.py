@@ -61,7 +61,7 @@ class DualBranchPretrainer(BranchPretrainer):
             of all stages but the last (paper: V1 and V2), 'all', or a number of blocks, counted
             from the input. Patch embeddings, class tokens, norms and decoders stay separate (our
             choice).
-        dorsal_weight: λ (paper: 1).
+        dorsal_weight: Λ (paper: 1).
         init_dorsal_from: Checkpoint of the ventral stage. The ventral branch
             goes on from it, and the dorsal encoder is initialized from its encoder, with the
             patch embedding inflated.

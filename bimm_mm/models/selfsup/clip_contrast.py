@@ -20,7 +20,7 @@ class ClipContrast(BaseModule):
     Args:
         embed_dims: Width of the class token.
         projector: Arguments of :class:`ContrastProjector`.
-        weight: α (paper: 1).
+        weight: Α (paper: 1).
         temperature: Of the similarities (paper: 0.2).
         branch: Whose features are compared, where a pretrainer has several.
 

@@ -59,7 +59,7 @@ class Codebook:
         explained: Share of the patches' variance that the nearest center explains.
         most_frequent: Share of the patches that have the most frequent code: the accuracy of a
             prediction that always names this one.
-        perplexity: exp of the entropy of the codes: how many of them are in use, in effect.
+        perplexity: Exp of the entropy of the codes: how many of them are in use, in effect.
         num_patches: Patches that it was made of.
     """
 
