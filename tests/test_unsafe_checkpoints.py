@@ -108,7 +108,10 @@ def test_initialization_from_a_config(evil, key):
     branch = dict(
         backbone=backbone,
         masking=dict(type='RandomMasking', ratio=0.5),
-        neck=dict(type='MultiStageDecoder', decoders=[dict(type='LinearDecoder', embed_dims=8)]),
+        neck=dict(
+            type='MultiStageDecoder',
+            decoders=[dict(type='LinearDecoder', embed_dims=8, predict='visible')],
+        ),
         targets=[dict(type='PixelTarget')],
     )
     if key == 'init_cfg':

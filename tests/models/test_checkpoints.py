@@ -26,7 +26,8 @@ def branch_config(video: bool) -> dict:
         backbone=backbone | (dict(num_frames=4) if video else {}),
         masking=dict(type='TubeMasking' if video else 'RandomMasking', ratio=0.75),
         neck=dict(
-            type='MultiStageDecoder', decoders=[dict(type='LinearDecoder', embed_dims=12)] * 3
+            type='MultiStageDecoder',
+            decoders=[dict(type='LinearDecoder', embed_dims=12, predict='visible')] * 3,
         ),
         targets=[
             dict(type='GaborTarget'),

@@ -50,7 +50,8 @@ def joint(tmp_path_factory):
             backbone=backbone | (dict(num_frames=4) if video else {}),
             masking=dict(type='RandomMasking', ratio=0.5),
             neck=dict(
-                type='MultiStageDecoder', decoders=[dict(type='LinearDecoder', embed_dims=8)] * 3
+                type='MultiStageDecoder',
+                decoders=[dict(type='LinearDecoder', embed_dims=8, predict='visible')] * 3,
             ),
             targets=[
                 dict(type='GaborTarget'),

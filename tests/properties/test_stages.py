@@ -31,7 +31,7 @@ def branch(name, depth, ends):
         masking=dict(type='TubeMasking' if video else 'RandomMasking', ratio=0.5),
         neck=dict(
             type='MultiStageDecoder',
-            decoders=[dict(type='LinearDecoder', embed_dims=6)] * len(ends),
+            decoders=[dict(type='LinearDecoder', embed_dims=6, predict='visible')] * len(ends),
         ),
         targets=[dict(type=kind) for kind in TARGETS[name][-len(ends) :]],
     )
@@ -122,6 +122,8 @@ def test_the_number_of_decoders_must_be_that_of_stages(data, depth, count):
     ends = data.draw(divisions(depth, 3))
     assume(count != len(ends))
     config = branch('dorsal', depth, ends)
-    config['neck']['decoders'] = [dict(type='LinearDecoder', embed_dims=6)] * count
+    config['neck']['decoders'] = [
+        dict(type='LinearDecoder', embed_dims=6, predict='visible')
+    ] * count
     with pytest.raises(ValueError, match=f'^decoders: {count} of them '):
         SingleBranchPretrainer(dorsal=config)

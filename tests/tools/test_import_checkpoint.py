@@ -107,7 +107,9 @@ def test_joint_pretraining_starts_from_it(run, tmp_path):
         return dict(
             backbone=backbone | (dict(num_frames=4) if video else {}),
             masking=dict(type='RandomMasking', ratio=0.5),
-            neck=dict(type='MultiStageDecoder', decoders=[dict(type='LinearDecoder')]),
+            neck=dict(
+                type='MultiStageDecoder', decoders=[dict(type='LinearDecoder', predict='visible')]
+            ),
             targets=[dict(type='PixelTarget')],
         )
 

@@ -119,19 +119,18 @@ class StageDecoder(BaseModule):
 class LinearDecoder(StageDecoder):
     """Predict with a few linear layers (paper: the decoder of stage V1).
 
-    Linear layers on single tokens cannot tell a masked patch anything about its surroundings. So
-    each visible token is mapped to the target of its own patch (our choice; docs/evidence.md
-    compares both ways).
+    The paper's loss is on masked patches; how linear layers, which see single tokens, reach them it
+    does not say. docs/evidence.md compares both ways at a small size.
 
     Args:
         embed_dims: Width (our choice: 256).
-        predict: 'visible', or 'masked': mask tokens and positions are put into the grid, a
+        predict: 'masked' (paper: section 3.2): mask tokens and positions are put into the grid, a
             linear layer mixes the tokens over space, another one over time, which starts as the
-            identity, and then the channels are mapped to the target. (The paper's loss is on masked
-            patches; how its linear layers reach them it does not say.)
+            identity, and then the channels are mapped to the target (our choice). Or 'visible':
+            each visible token is mapped to the target of its own patch.
     """
 
-    def __init__(self, *args, embed_dims: int = 256, predict: str = 'visible', **kwargs) -> None:
+    def __init__(self, *args, embed_dims: int = 256, predict: str = 'masked', **kwargs) -> None:
         super().__init__(*args, embed_dims=embed_dims, **kwargs)
         if predict not in ('masked', 'visible'):
             raise ValueError(f"predict='{predict}' must be 'visible' or 'masked'")

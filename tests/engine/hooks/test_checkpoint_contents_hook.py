@@ -23,7 +23,8 @@ def branch(video: bool) -> dict:
         backbone=backbone | (dict(num_frames=4) if video else {}),
         masking=dict(type='TubeMasking' if video else 'RandomMasking', ratio=0.5),
         neck=dict(
-            type='MultiStageDecoder', decoders=[dict(type='LinearDecoder', embed_dims=8)] * 3
+            type='MultiStageDecoder',
+            decoders=[dict(type='LinearDecoder', embed_dims=8, predict='visible')] * 3,
         ),
         targets=[
             dict(type='GaborTarget'),

@@ -95,7 +95,8 @@ def make_branch(encoder, video=False):
         backbone=encoder,
         masking=dict(type='TubeMasking' if video else 'RandomMasking', ratio=0.75),
         neck=dict(
-            type='MultiStageDecoder', decoders=[dict(type='LinearDecoder', embed_dims=12)] * 2
+            type='MultiStageDecoder',
+            decoders=[dict(type='LinearDecoder', embed_dims=12, predict='visible')] * 2,
         ),
         targets=[dict(type='GaborTarget'), dict(type='PixelTarget')],
     )

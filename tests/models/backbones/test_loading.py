@@ -145,7 +145,10 @@ def test_a_single_branch_does_not_go_on_from_the_other(tmp_path, joint):
     branch = dict(
         backbone=dict(SETTINGS, type='BimmViT', stage_ends=(3,)),
         masking=dict(type='RandomMasking'),
-        neck=dict(type='MultiStageDecoder', decoders=[dict(type='LinearDecoder', embed_dims=12)]),
+        neck=dict(
+            type='MultiStageDecoder',
+            decoders=[dict(type='LinearDecoder', embed_dims=12, predict='visible')],
+        ),
         targets=[dict(type='PixelTarget')],
     )
     model = SingleBranchPretrainer(ventral=branch)
