@@ -15,7 +15,7 @@ from ..video.reader import VideoError, VideoReader, open_video
 from .cache import sample_key
 from .change import Chain
 from .format import SUFFIX, ContourCacheError, ContourFile, image_file_name
-from .progress import Progress
+from .progress import ExtractionProgress
 from .writer import ContourWriter
 
 EXTENSIONS = dict(videos=VIDEOS, images=IMAGES)
@@ -142,7 +142,7 @@ class Extractor:
     broken: list[str] = field(default_factory=list)
     reused: int = 0
 
-    def video(self, name: str, progress: Progress) -> None:
+    def video(self, name: str, progress: ExtractionProgress) -> None:
         """Make the contours of a video; one that cannot be read is reported."""
         path = self.cache / (name + SUFFIX)
         if path.exists():
@@ -172,7 +172,9 @@ class Extractor:
                     return
                 writer.finish()
 
-    def frames(self, reader: VideoReader, writer: ContourWriter, progress: Progress) -> None:
+    def frames(
+        self, reader: VideoReader, writer: ContourWriter, progress: ExtractionProgress
+    ) -> None:
         """Make the records of a video that are missing.
 
         Raises:
@@ -202,7 +204,7 @@ class Extractor:
                     self.reused += 1
                 progress.step(1 / writer.count)
 
-    def images(self, path: Path, names: list[str], progress: Progress) -> None:
+    def images(self, path: Path, names: list[str], progress: ExtractionProgress) -> None:
         """Make the contours of the images of one file of the cache."""
         if path.exists():
             with ContourFile(path) as file:
@@ -275,11 +277,10 @@ class Extractor:
             jobs = [(self.images, (self.cache / k, v)) for k, v in sorted(groups.items())]
         jobs = jobs[self.part :: self.parts]
         label = f'[{self.part}/{self.parts}] ' if self.parts > 1 else ''
-        progress = Progress(len(jobs), label)
-        for make, arguments in jobs:
-            make(*arguments, progress)
-            progress.done += 1
-        progress.report()
+        with ExtractionProgress(label, len(jobs)) as progress:
+            for done, (make, arguments) in enumerate(jobs, start=1):
+                make(*arguments, progress)
+                progress.set(done)
         if self.reuse_below and progress.segmented:
             share = self.reused / progress.segmented
             print(f'{label}{share:.1%} of the frames took the contour of the one before')

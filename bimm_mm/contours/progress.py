@@ -1,38 +1,24 @@
-"""Say how far a run is."""
+"""Progress of an extraction."""
 
-import time
+from ..utils.progress import Progress
 
 
-class Progress:
-    """Print how far a run is, at most every ten seconds, and how long it will take.
+class ExtractionProgress(Progress):
+    """Progress in files, with the number of contours that were made.
 
     Args:
-        total: Number of files that this process writes.
         label: What is printed first.
+        total: Number of files that this process writes.
     """
 
-    def __init__(self, total: int, label: str) -> None:
-        self.total, self.label = total, label
-        self.done = self.segmented = 0
-        self.work = 0.0  # files made in this run, in part or whole
-        self.start = self.last = time.monotonic()
+    def __init__(self, label: str, total: int) -> None:
+        super().__init__(f'{label}files', total, every=10)
+        self.segmented = 0
 
     def step(self, share: float) -> None:
         """Count a frame or image that was segmented, which is this share of a file."""
         self.segmented += 1
-        self.work += share
-        if time.monotonic() - self.last > 10:
-            self.report()
-
-    def report(self) -> None:
-        """Print a line."""
-        self.last = time.monotonic()
-        seconds = self.last - self.start
-        text = f'{self.label}{self.done} of {self.total} files, {self.segmented} contours made'
-        if self.segmented:
-            left = seconds / self.work * max(self.total - self.done - self.work % 1, 0)
-            text += f', {seconds / self.segmented:.2f} s each, {duration(left)} left'
-        print(text, flush=True)
+        self.advance(share, f'{self.segmented} contours made')
 
 
 def duration(seconds: float) -> str:

@@ -55,8 +55,15 @@ class Progress:
 
     def advance(self, units: float = 1, note: str | None = None) -> None:
         """Count units that are done, and replace the note behind the bar."""
-        fields = {} if note is None else dict(note=note)
-        self._bars.update(self._task, advance=units, **fields)
+        self._update(note, advance=units)
+
+    def set(self, done: float, note: str | None = None) -> None:
+        """Say how many units are done, and replace the note behind the bar."""
+        self._update(note, completed=done)
+
+    def _update(self, note: str | None, **fields: float) -> None:
+        fields |= {} if note is None else dict(note=note)
+        self._bars.update(self._task, **fields)
         if not self.in_terminal and time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
             self._line()

@@ -19,13 +19,13 @@ from pathlib import Path
 
 import torch
 from mmengine.registry import MODELS
-from rich.progress import Progress
 
 import bimm_mm  # noqa: F401  registers the tokenizers
 from bimm_mm.codes.cache import View, finetuning_views, write_manifest
 from bimm_mm.codes.extraction import CodeExtractor
 from bimm_mm.contours.extraction import list_data
 from bimm_mm.models.tokenizers.files import file_checksum
+from bimm_mm.utils.progress import Progress
 
 TOKENIZERS = ('DalleTokenizer', 'VqganTokenizer', 'DiffusersTokenizer', 'PatchTokenizer')
 
@@ -94,11 +94,11 @@ def extract(args: argparse.Namespace) -> list[str]:
     cache = write_manifest(args.cache, made_by, args.fps or None, views)
     extractor = CodeExtractor(args.folder, cache, tokenizer.to(args.device), args.device)
     label = f'[{args.part}/{args.parts}] ' if args.parts > 1 else ''
-    with Progress() as progress:
-        bar, frames = progress.add_task(label, total=len(names)), 0
+    frames = 0
+    with Progress(f'{label}files', len(names)) as progress:
         for _, count in extractor.run(names):
             frames += count
-            progress.update(bar, advance=1, description=f'{label}{frames} frames encoded')
+            progress.advance(note=f'{frames} frames encoded')
     return extractor.broken
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from bimm_mm import video
 from bimm_mm.utils.files import UNFINISHED, check_writable, explain, finish, write_text
 from bimm_mm.utils.media import VIDEOS, list_media
+from bimm_mm.utils.progress import Progress
 
 PROGRAM = (str(Path(video.__file__).with_name('__main__.py')), 'reencode')
 SETTINGS = 'resize_videos.json'
@@ -198,18 +199,15 @@ def main(argv: list[str] | None = None) -> int:
 def convert_and_report(missing: list[str], args: argparse.Namespace) -> int:
     """Convert, print how far it is, and list failures; the exit code."""
     failed, sizes = [], [0, 0]
-    start = last = time.monotonic()
-    for done, (name, reason) in enumerate(convert_all(missing, args), start=1):
-        if reason:
-            failed.append(f'{name}: {reason}')
-            print(f'failed: {failed[-1]}', file=sys.stderr, flush=True)
-        else:
-            for i, folder in enumerate((args.folder, args.output)):
-                sizes[i] += (folder / name).stat().st_size
-        if time.monotonic() - last > 10 or done == len(missing):
-            last = time.monotonic()
-            left = (last - start) / done * (len(missing) - done)
-            print(f'{done} of {len(missing)} done, {left / 60:.0f} min left', flush=True)
+    with Progress('rewritten', len(missing), every=10) as progress:
+        for name, reason in convert_all(missing, args):
+            if reason:
+                failed.append(f'{name}: {reason}')
+                print(f'failed: {failed[-1]}', file=sys.stderr, flush=True)
+            else:
+                for i, folder in enumerate((args.folder, args.output)):
+                    sizes[i] += (folder / name).stat().st_size
+            progress.advance()
     suffix = '' if args.parts == 1 else f'_{args.part}_of_{args.parts}'
     report = args.output / f'failed{suffix}.txt'
     report.unlink(missing_ok=True)
