@@ -161,7 +161,7 @@ def test_two_shards_make_the_cache_of_one(tool, data, whole, tmp_path):
     for shard in shards:
         output = shard.communicate(timeout=300)[0]
         assert shard.returncode == 0, output
-        assert 'of 2 files' in output  # of four
+        assert 'files  2/2' in output  # of four
     assert checksums(tmp_path) == checksums(whole)
 
 
