@@ -34,8 +34,6 @@ COMMANDS = {
     'model_converters/export_branch.py, timm': 'EVIL out --branch ventral --format timm',
     'model_converters/export_branch.py, huggingface': 'EVIL out --branch dorsal '
     '--format huggingface',
-    'dataset_converters/extract_codes.py': '. cache --checkpoint EVIL --tokenizer '
-    'PatchTokenizer --device cpu',
     'model_converters/import_checkpoint.py': 'EVIL out',
     'model_converters/import_checkpoint.py, kind': 'EVIL out --kind mae',
     'model_converters/import_checkpoint.py, folder': 'folder out',
@@ -43,8 +41,14 @@ COMMANDS = {
     'dataset_converters/extract_contours.py': 'images pictures cache --checkpoint EVIL '
     '--model-type vit_b --device cpu',
 }
-# Reads modules as they were pickled: their tensors, with stand-ins for their classes.
-CONVERTER = 'model_converters/convert_tokenizer.py'
+# Tools that read modules as they were pickled: their tensors, with stand-ins for their classes.
+STAND_INS = {
+    'model_converters/convert_tokenizer.py': ('EVIL out', 'is of no known tokenizer'),
+    'dataset_converters/extract_codes.py': (
+        '. cache --checkpoint EVIL --tokenizer PatchTokenizer --device cpu',
+        'is not a codebook',
+    ),
+}
 NEEDS = {
     'test.py': 'mmaction',
     'inference.py': 'decord',
@@ -102,13 +106,15 @@ def test_no_tool_is_forgotten():
         for path in (REPO / 'tools').rglob('*.py')
         if re.search(pattern, path.read_text())
     }
-    assert tools == {name.split(',')[0] for name in COMMANDS} | {CONVERTER}
+    assert tools == {name.split(',')[0] for name in COMMANDS} | set(STAND_INS)
 
 
-def test_the_converter_of_pickled_modules_reads_them_without_their_code(evil, monkeypatch):
-    message = run(CONVERTER, [evil, 'out'], monkeypatch)
+@pytest.mark.parametrize('tool', STAND_INS)
+def test_what_is_pickled_as_modules_is_read_without_their_code(evil, monkeypatch, tool):
+    arguments, expected = STAND_INS[tool]
+    message = run(tool, arguments.replace('EVIL', evil).split(), monkeypatch)
     assert not Path('pwned').exists() and not Path('out').exists()
-    assert 'is of no known tokenizer' in message
+    assert expected in message
 
 
 @pytest.mark.parametrize('key', ['init_cfg', 'init_from'])
