@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from .arguments import did_you_mean
-from .check import RUNNER_KEYS, ConfigError, check_options
+from .check import RUNNER_KEYS, TOOL_KEYS, ConfigError, check_options
 from .paths import CONFIGS
 from .variables import overshadowed, set_variables, variables_of
 
@@ -74,13 +74,15 @@ def _set_variables(path: Path, cfg: Config, options: dict) -> tuple[Config, dict
     """
     if path.suffix != '.py' or Config._is_lazy_import(str(path)):
         return cfg, options
-    for name, base in overshadowed(path, RUNNER_KEYS):
+    for name, base in overshadowed(path, RUNNER_KEYS | TOOL_KEYS):
         raise ConfigError(
             f'{path}: {name} = {cfg[name]!r} changes nothing, since {base.name} was evaluated '
             f'before, with a value of its own. Give it by --cfg-options {name}=..., or copy the '
             'recipe and change it there'
         )
-    variables = {k: read for k, read in variables_of(path).items() if k not in RUNNER_KEYS}
+    variables = {
+        k: read for k, read in variables_of(path).items() if k not in RUNNER_KEYS | TOOL_KEYS
+    }
     own = {key: value for key, value in options.items() if key.split('.')[0] in variables}
     for key in own:
         name = key.split('.')[0]

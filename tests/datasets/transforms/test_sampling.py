@@ -5,8 +5,8 @@ import torch
 from bimm_mm.datasets.transforms import SampleAtRate
 
 
-def sample(total, fps, **kwargs):
-    return SampleAtRate(**kwargs).transform(dict(total_frames=total, avg_fps=fps))
+def sample(total, video_fps, **kwargs):
+    return SampleAtRate(**kwargs).transform(dict(total_frames=total, avg_fps=video_fps))
 
 
 def test_frames_are_taken_at_the_rate_from_anywhere_in_the_video():
