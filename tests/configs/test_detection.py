@@ -162,7 +162,7 @@ def overfitted(coco, tmp_path_factory) -> SimpleNamespace:
     """Mask R-CNN, trained by tools/train.py on the two images without jitter."""
     folder = tmp_path_factory.mktemp('overfitted')
     cfg = without_jitter(small('maskrcnn_coco_vitb', coco))
-    epochs = 120  # of one step
+    epochs = 200  # of one step; with 120, how many threads there are decides
     cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
     cfg.default_hooks.checkpoint.update(interval=epochs, save_best=None)
     cfg.param_scheduler = [
