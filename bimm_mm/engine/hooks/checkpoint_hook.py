@@ -6,13 +6,13 @@ import shutil
 from functools import wraps
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process, master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ...utils.checkpoint import read_checkpoint
 from ...utils.files import UNFINISHED, explain, finish, remove_unfinished, write_text
 
 LAST = 'last_checkpoint'  # mmengine's file with the path of the checkpoint to resume from
@@ -181,10 +181,10 @@ def _iterations_of(path: Path) -> int | None:
             return min(parts)
         return int((re.findall(r'\d+', path.stem) or [0])[-1])  # DeepSpeed's tell nothing
     try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
-    except Exception:  # truncated, of another kind, or of an old format: none to resume from
+        checkpoint = read_checkpoint(path)
+    except (ValueError, OSError):  # truncated, or of another kind
         return None
-    if not isinstance(checkpoint, dict) or not {'meta', 'message_hub'} <= set(checkpoint):
+    if not {'meta', 'message_hub'} <= set(checkpoint):
         return None
     return int(checkpoint['meta'].get('iter', 0))
 
