@@ -59,7 +59,7 @@ def unknown_arguments(node: dict, part: object, path: Path_) -> Iterator[str]:
     for key in node:
         if key in names or key in taken:
             continue
-        near = [name for name in _near(key, names) if name not in node]
+        near = _near(key, names)
         if near or not is_open:
             what = f'{node["type"]} takes no such argument' + did_you_mean(near)
             yield f'{show((*path, key), node[key])}: {what}'

@@ -327,3 +327,21 @@ def test_settings_for_workers_need_workers():
     assert worker_problems(dict(train_dataloader=loader)) == []
     found = problems(train_dataloader=dict(dataloader(), num_workers=0, persistent_workers=True))
     assert len(found) == 1 and 'persistent_workers=True needs num_workers' in found[0]
+
+
+@pytest.mark.parametrize(
+    'part, wrong',
+    [
+        (dict(type='WholeCheckpointHook', interval=5, intervall=1), 'intervall'),
+        (dict(type='SampleFrames', clip_len=16, frame_interval=4, frame_intervall=2), 'vall=2'),
+    ],
+)
+def test_a_misspelled_setting_is_found_where_the_right_one_is_there_as_well(part, wrong):
+    """Where a class takes ``**kwargs``, it would train and fail at the first checkpoint, or not."""
+    if part['type'] == 'SampleFrames':
+        pytest.importorskip('mmaction', reason='the transform is its')
+        found = unknown_parts(dict(pipeline=[part]), 'mmaction')
+    else:
+        found = unknown_parts(dict(default_hooks=dict(checkpoint=part)))
+    (line,) = found
+    assert wrong in line and 'did you mean' in line
