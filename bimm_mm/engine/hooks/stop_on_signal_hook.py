@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable
 from functools import partial
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 
 import torch
 from mmengine.dist import all_reduce
@@ -29,6 +29,9 @@ class StopOnSignalHook(Hook):
     note; all processes agree after each iteration, so one that was told is enough. A second signal
     changes nothing, but a second Ctrl-C ends the process at once. A validation is finished first.
     The same command with ``--resume`` goes on.
+
+    Under the start method 'spawn', a library that starts threads when it is imported (OpenBLAS with
+    more than one) can take a signal in a worker before it is blocked there.
 
     Schedulers send the signals to all processes. Those that were started by this one, to load data
     or to measure, take them from it only: it still needs what they make, and ends them by SIGTERM.
@@ -134,6 +137,7 @@ def _shield_fork_server(loader: DataLoader) -> None:
     """
     context = loader.multiprocessing_context or multiprocessing
     if loader.num_workers and context.get_start_method() == 'forkserver':
+        resource_tracker.ensure_running()  # which would unblock them
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             forkserver.ensure_running()

@@ -61,8 +61,11 @@ def test_they_do_not_end_when_the_scheduler_tells_everybody(listening):
 
 
 @pytest.fixture(params=['fork', 'forkserver', 'spawn'])
-def loading(request):
+def loading(request, monkeypatch):
     """A worker that loads data, as the hook's run starts it."""
+    # libraries that start threads when they are imported, before the worker can block signals
+    for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
+        monkeypatch.setenv(name, '1')
     data = TensorDataset(torch.arange(4.0))
     loader = DataLoader(data, num_workers=1, multiprocessing_context=request.param)
     hook = StopOnSignalHook()

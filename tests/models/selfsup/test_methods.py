@@ -48,6 +48,8 @@ def run(method, work_dir, iterations, resume=False):
     runner = Runner(
         model=method_config(method),
         work_dir=str(work_dir),
+        # two runs within a second would have one name, and one log
+        experiment_name=f'{method}-{work_dir.name}-{iterations}',
         train_dataloader=dict(
             batch_size=2,
             num_workers=0,
