@@ -1,6 +1,10 @@
 """What holds for all tests."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 from mmengine.registry import DefaultScope
@@ -15,3 +19,32 @@ def no_scope_left_behind() -> Iterator[None]:
     DefaultScope._instance_dict.clear()
     yield
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(scope='session')
+def load_script() -> Callable[[str], ModuleType]:
+    """A function that imports a script anew, as in ``load_script('tools/train.py')``."""
+
+    def load(path: str) -> ModuleType:
+        file = Path(__file__).parents[1] / path
+        spec = spec_from_file_location(f'script_{file.stem}', file)
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope='session')
+def call_tool(load_script) -> Callable[..., object]:
+    """A function that runs a tool in this process, as its command line would."""
+
+    def call(path: str, *arguments: object) -> object:
+        before = sys.argv
+        sys.argv = [Path(path).name, *map(str, arguments)]
+        try:
+            return load_script(path).main()
+        finally:
+            sys.argv = before
+
+    return call

@@ -1,8 +1,6 @@
 """bimm_mm.apis and tools/inference.py on videos written by the test."""
 
 import os
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import cv2
@@ -152,15 +150,10 @@ def test_a_head_for_another_number_of_classes_is_told(config, checkpoint, videos
         VideoModel(cfg, checkpoint, device='cpu').classify(videos / 'long.mp4')
 
 
-def test_the_tool(config, checkpoint, videos, monkeypatch, capsys, tmp_path):
-    spec = spec_from_file_location('inference', REPO / 'tools/inference.py')
-    tool = module_from_spec(spec)
-    spec.loader.exec_module(tool)
-
+def test_the_tool(config, checkpoint, videos, call_tool, capsys, tmp_path):
     def call(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['inference.py', *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
-            tool.main()
+            call_tool('tools/inference.py', *arguments)
         return stop.value.code, capsys.readouterr()
 
     names = tmp_path / 'names.txt'

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import cv2
@@ -25,11 +24,8 @@ FRAMES = 90
 
 
 @pytest.fixture(scope='module')
-def tool():
-    spec = spec_from_file_location('b', REPO / 'benchmarks/loader.py')
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_script):
+    return load_script('benchmarks/loader.py')
 
 
 @pytest.fixture(scope='module')

@@ -1,8 +1,6 @@
 """The benchmark of pretraining steps: on small models, that its figures are of what they say."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,14 +8,11 @@ from mmengine.registry import MODELS
 from torch import nn
 
 SHAPE = (3, 4, 32, 32)
-PATH = Path(__file__).parents[2] / 'benchmarks/step.py'
 
 
 @pytest.fixture
-def benchmark(monkeypatch):
-    spec = importlib.util.spec_from_file_location('benchmark', PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def benchmark(load_script, monkeypatch):
+    module = load_script('benchmarks/step.py')
     monkeypatch.setattr(
         module, 'MODELS_TO_TIME', {'ours': (SHAPE, small_pretrainer), 'linear': (SHAPE, Linear)}
     )

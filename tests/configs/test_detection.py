@@ -2,8 +2,6 @@
 
 import json
 import re
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -139,26 +137,13 @@ def coco(tmp_path_factory) -> Path:
     return folder
 
 
-def call_tool(name: str, *arguments: object) -> None:
-    """Run a tool in this process, as its command line would."""
-    spec = spec_from_file_location(f'tools_{name}', REPO / 'tools' / f'{name}.py')
-    tool = module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    before = sys.argv
-    sys.argv = [f'{name}.py', *map(str, arguments)]
-    try:
-        tool.main()
-    finally:
-        sys.argv = before
-
-
 def read_metrics(work_dir: Path) -> dict:
     (file,) = work_dir.glob('*/*.json')
     return json.loads(file.read_text())
 
 
 @pytest.fixture(scope='module')
-def overfitted(coco, tmp_path_factory) -> SimpleNamespace:
+def overfitted(coco, tmp_path_factory, call_tool) -> SimpleNamespace:
     """Mask R-CNN, trained by tools/train.py on the two images without jitter."""
     folder = tmp_path_factory.mktemp('overfitted')
     cfg = without_jitter(small('maskrcnn_coco_vitb', coco))
@@ -173,7 +158,7 @@ def overfitted(coco, tmp_path_factory) -> SimpleNamespace:
     cfg.optim_wrapper.paramwise_cfg.layer_decay_rate = 1.0
     cfg.log_level = 'WARNING'
     cfg.dump(folder / 'config.py')
-    call_tool('train', folder / 'config.py', '--work-dir', folder / 'run')
+    call_tool('tools/train.py', folder / 'config.py', '--work-dir', folder / 'run')
     lines = (folder / 'run').glob('*/vis_data/scalars.json')
     scalars = [json.loads(line) for line in next(lines).read_text().splitlines()]
     return SimpleNamespace(
@@ -184,14 +169,14 @@ def overfitted(coco, tmp_path_factory) -> SimpleNamespace:
     )
 
 
-def test_an_overfitted_detector_finds_its_training_images(overfitted, tmp_path):
+def test_an_overfitted_detector_finds_its_training_images(overfitted, tmp_path, call_tool):
     first, last = np.mean(overfitted.losses[:5]), np.mean(overfitted.losses[-5:])
     assert last < 0.4 * first
     assert overfitted.scores['coco/bbox_mAP'] > 0.75
     assert overfitted.scores['coco/segm_mAP'] > 0.75
 
     arguments = (overfitted.config, overfitted.checkpoint, '--work-dir', tmp_path)
-    call_tool('test', *arguments)
+    call_tool('tools/test.py', *arguments)
     tested = read_metrics(tmp_path)
     for metric in ('coco/bbox_mAP', 'coco/segm_mAP'):
         assert tested[metric] == pytest.approx(overfitted.scores[metric], abs=0.02)
@@ -367,11 +352,11 @@ def test_starts_from_the_ventral_encoder_of_a_recipes_checkpoint(name, coco, tmp
     assert all(value.equal(wanted[key]) for key, value in model.backbone.state_dict().items())
 
 
-def test_a_missing_data_set_is_named_at_once(tmp_path, monkeypatch):
+def test_a_missing_data_set_is_named_at_once(tmp_path, monkeypatch, call_tool):
     monkeypatch.chdir(tmp_path)
     options = ('model.backbone.init_cfg=None', 'model.backbone.type=BimVit')
     with pytest.raises(SystemExit) as stop:
-        call_tool('train', CONFIGS / 'maskrcnn_coco_vitb.py', '--cfg-options', *options)
+        call_tool('tools/train.py', CONFIGS / 'maskrcnn_coco_vitb.py', '--cfg-options', *options)
     text = str(stop.value)
     for loader in ('train_dataloader', 'val_dataloader'):
         assert f"{loader}.dataset.data_root='data/coco': no such folder {tmp_path}" in text

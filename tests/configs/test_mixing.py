@@ -1,8 +1,6 @@
 """The configs that mix parts of the toolkit with mmpretrain's: each trains with tools/train.py."""
 
 import json
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import cv2
@@ -112,11 +110,8 @@ def shrink(cfg, root):
 
 
 @pytest.fixture
-def train(tmp_path, monkeypatch):
+def train(tmp_path, call_tool):
     """Run tools/train.py on a config; returns what it logged, and its last checkpoint."""
-    spec = spec_from_file_location('train', REPO / 'tools/train.py')
-    tool = module_from_spec(spec)
-    spec.loader.exec_module(tool)
 
     def run(cfg, epochs):
         cfg.train_cfg.max_epochs = cfg.default_hooks.checkpoint.interval = epochs
@@ -125,9 +120,7 @@ def train(tmp_path, monkeypatch):
         path = tmp_path / f'{Path(cfg.filename).stem}_small.py'
         cfg.dump(path)
         work_dir = tmp_path / 'work_dir'
-        arguments = ['train.py', str(path), '--work-dir', str(work_dir)]
-        monkeypatch.setattr(sys, 'argv', arguments)
-        tool.main()
+        call_tool('tools/train.py', path, '--work-dir', work_dir)
         (scalars,) = work_dir.glob('*/vis_data/scalars.json')
         log = [json.loads(line) for line in scalars.read_text().splitlines()]
         return log, torch.load(work_dir / f'epoch_{epochs}.pth', weights_only=False)

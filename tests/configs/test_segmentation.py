@@ -1,8 +1,6 @@
 """Segmentation on a small set in ADE20K's format: schedule, training, mIoU, multi-scale test."""
 
 import json
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -97,26 +95,13 @@ def ade(tmp_path_factory) -> Path:
     return folder
 
 
-def call_tool(name: str, *arguments: object) -> None:
-    """Run a tool in this process, as its command line would."""
-    spec = spec_from_file_location(f'tools_{name}', REPO / 'tools' / f'{name}.py')
-    tool = module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    before = sys.argv
-    sys.argv = [f'{name}.py', *map(str, arguments)]
-    try:
-        tool.main()
-    finally:
-        sys.argv = before
-
-
 def read_metrics(work_dir: Path) -> dict:
     (file,) = work_dir.glob('*/*.json')
     return json.loads(file.read_text())
 
 
 @pytest.fixture(scope='module')
-def overfitted(ade, tmp_path_factory) -> SimpleNamespace:
+def overfitted(ade, tmp_path_factory, call_tool) -> SimpleNamespace:
     """UperNet, trained by tools/train.py on random crops and their mirror images."""
     folder = tmp_path_factory.mktemp('overfitted')
     cfg = small(ade)
@@ -132,7 +117,7 @@ def overfitted(ade, tmp_path_factory) -> SimpleNamespace:
     cfg.optim_wrapper.optimizer.lr = 1e-2
     cfg.log_level = 'WARNING'
     cfg.dump(folder / 'config.py')
-    call_tool('train', folder / 'config.py', '--work-dir', folder / 'run')
+    call_tool('tools/train.py', folder / 'config.py', '--work-dir', folder / 'run')
     lines = (folder / 'run').glob('*/vis_data/scalars.json')
     scalars = [json.loads(line) for line in next(lines).read_text().splitlines()]
     return SimpleNamespace(
@@ -143,20 +128,22 @@ def overfitted(ade, tmp_path_factory) -> SimpleNamespace:
     )
 
 
-def test_an_overfitted_segmentor_labels_its_training_images(overfitted, tmp_path):
+def test_an_overfitted_segmentor_labels_its_training_images(overfitted, tmp_path, call_tool):
     losses = overfitted.losses
     assert len(losses) == 60 and np.isfinite(losses).all()
     assert np.mean(losses[-5:]) < 0.3 * np.mean(losses[:2])
     assert overfitted.scores['mIoU'] > 60  # in %, of the three classes that occur
 
-    call_tool('test', overfitted.config, overfitted.checkpoint, '--work-dir', tmp_path / 'one')
+    call_tool(
+        'tools/test.py', overfitted.config, overfitted.checkpoint, '--work-dir', tmp_path / 'one'
+    )
     one = read_metrics(tmp_path / 'one')
     assert one['mIoU'] == pytest.approx(overfitted.scores['mIoU'], abs=0.1)
 
 
-def test_multi_scale_test(overfitted, tmp_path):
+def test_multi_scale_test(overfitted, tmp_path, call_tool):
     arguments = (overfitted.config, overfitted.checkpoint, '--tta', '--work-dir', tmp_path)
-    call_tool('test', *arguments)
+    call_tool('tools/test.py', *arguments)
     assert read_metrics(tmp_path)['mIoU'] > 50
 
 
@@ -264,10 +251,15 @@ def test_starts_from_the_ventral_encoder_of_a_recipes_checkpoint(tmp_path):
     assert found['pos_embed'].shape == (1, 1, 4, 4, 24)
 
 
-def test_a_missing_data_set_is_named_at_once(tmp_path, monkeypatch):
+def test_a_missing_data_set_is_named_at_once(tmp_path, monkeypatch, call_tool):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        call_tool('train', CONFIGS / f'{NAME}.py', '--cfg-options', 'model.backbone.init_cfg=None')
+        call_tool(
+            'tools/train.py',
+            CONFIGS / f'{NAME}.py',
+            '--cfg-options',
+            'model.backbone.init_cfg=None',
+        )
     text = str(stop.value)
     assert "data_root='data/ade/ADEChallengeData2016': no such folder" in text
     assert not (tmp_path / 'work_dirs').exists()
@@ -280,10 +272,10 @@ def test_a_folder_without_images_is_named(ade):
         DATASETS.build(cfg)
 
 
-def test_a_config_without_views_has_no_multi_scale_test(overfitted):
+def test_a_config_without_views_has_no_multi_scale_test(overfitted, call_tool):
     arguments = (overfitted.config, overfitted.checkpoint, '--tta')
     with pytest.raises(SystemExit, match='cannot be tested: it has no tta_pipeline'):
-        call_tool('test', *arguments, '--cfg-options', 'tta_pipeline=None')
+        call_tool('tools/test.py', *arguments, '--cfg-options', 'tta_pipeline=None')
 
 
 def test_the_inferencer_of_the_docs_draws_the_classes(overfitted, ade, tmp_path):

@@ -1,6 +1,5 @@
 """The demo from end to end, with a few steps instead of thousands."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -11,10 +10,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def demo(monkeypatch):
-    spec = importlib.util.spec_from_file_location('demo', ROOT / 'tools' / 'demo.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def demo(load_script, monkeypatch):
+    module = load_script('tools/demo.py')
     load = module.load
 
     def load_short(name, folder, seed):

@@ -1,7 +1,6 @@
 """tools/deployment/export_onnx.py on a small recognizer."""
 
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,8 @@ REPO = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
-def tool():
-    spec = spec_from_file_location('export_onnx', REPO / 'tools/deployment/export_onnx.py')
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_script):
+    return load_script('tools/deployment/export_onnx.py')
 
 
 @pytest.fixture(scope='module')

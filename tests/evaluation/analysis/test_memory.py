@@ -1,4 +1,3 @@
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,8 @@ DEMO = REPO / 'configs/bimm/demo/joint_shapes.py'
 
 
 @pytest.fixture(scope='module')
-def tool():
-    spec = spec_from_file_location('memory', REPO / 'tools/analysis_tools/memory.py')
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_script):
+    return load_script('tools/analysis_tools/memory.py')
 
 
 @pytest.mark.parametrize('with_cp', [False, True])
