@@ -50,8 +50,12 @@ lint: $(stamp)
 	@$(run) ruff check .
 	@$(run) ruff format --check .
 
+# Tests run in as many processes as there are cores, 8 at most, each with one thread. `make test WORKERS=0`
+# runs them in one process, with torch's default of threads.
+WORKERS ?= auto
 test: lint
-	@$(run) python -m pytest
+	@$(run) $(if $(filter 0,$(WORKERS)),,OMP_NUM_THREADS=1) \
+		python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
 test-faults: $(stamp)
 	@$(run) BIMM_LONG_TESTS=1 python -m pytest tests/faults -s

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests import and export against other releases of transformers than the pinned one: each in an environment
+# Tests import, export and SAM 2.1 against other releases of transformers than the pinned one: each in an environment
 # of its own, which takes everything else from $VENV (default .venv).
 #   test_transformers.sh [VERSION ...]
 set -euo pipefail
@@ -18,6 +18,6 @@ for version in "${@:-5.0.0 5.17.0 5.24.0}"; do
     fi
     printf 'transformers %s: ' "$("$other/bin/python" -c 'import transformers; print(transformers.__version__)')"
     PYTHONPATH=$PWD "$other/bin/python" -m pytest -p no:cacheprovider \
-      tests/models/test_conversion.py tests/models/test_conversion_export.py
+      tests/models/test_conversion.py tests/models/test_conversion_export.py tests/contours/test_segmenters.py
   done
 done

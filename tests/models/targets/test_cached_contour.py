@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from bimm_mm.contours.sam import load_sam, make_generator, segment_contours
+from bimm_mm.contours.generator import ContourGenerator
+from bimm_mm.contours.sam import load_sam, segment_contours
+from bimm_mm.contours.segmenters import SamSegmenter
 from bimm_mm.models import CachedContourTarget, Step
 
 
@@ -66,6 +68,8 @@ def test_sam_online_is_sam_as_extracted(monkeypatch, tmp_path):
     image = np.random.default_rng(0).integers(256, size=(4, 4, 3), dtype=np.uint8)
     image = cv2.resize(image, (32, 32), interpolation=cv2.INTER_CUBIC)
     x = (torch.from_numpy(image).permute(2, 0, 1)[None].float() - 100) / 50
-    generator = make_generator(load_sam(checkpoint, 'small', 'cpu'), **settings)
-    wanted = segment_contours(generator, image)
+    segmenter = SamSegmenter(load_sam(checkpoint, 'small', 'cpu'))
+    wanted = ContourGenerator(segmenter, short_side=None, **settings)([image])[0]
     assert np.array_equal(target(x)[0, 0].view(32, 32).numpy(), wanted) and wanted.any()
+    with pytest.raises(ValueError, match=r"generator has \['crop_n_layers'\]: it may have box_nms"):
+        sam.SamContourTarget(checkpoint, 'small', dict(crop_n_layers=1), patch_size=(1, 32, 32))
