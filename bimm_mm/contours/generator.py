@@ -7,7 +7,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import nms
 
 from .boundaries import boxes_of_masks, merge_masks, reduced_size
 from .segmenters import Masks, Segmenter
@@ -90,6 +89,8 @@ class ContourGenerator:
 
     def contour(self, features: Any, size: tuple[int, int]) -> np.ndarray:
         """Find the contour of an encoded picture of some height and width."""
+        from torchvision.ops import nms  # not needed by `import bimm_mm`
+
         kept_size = reduced_size(size, self.short_side)
 
         def find(points: Tensor) -> tuple[Tensor, Tensor]:
