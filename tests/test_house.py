@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob('*.py'))
 FLOORS = (
     ('version', 'utils'),
     ('compat', 'video'),
-    ('codes', 'contours'),
+    ('captions', 'codes', 'contours'),
     ('models', 'datasets'),
     ('config',),
     ('evaluation', 'visualization'),

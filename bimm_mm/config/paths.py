@@ -40,7 +40,8 @@ def missing_paths(node: dict) -> list[str]:
         if _is_missing(part.get('ann_file'), root):
             full = os.path.join(root, part['ann_file'])
             problems.append(_no_such('file', (*path, 'ann_file'), part['ann_file'], full))
-        for key in ('exclude_file', 'label_file', 'proposal_file'):  # AVA's, without the root
+        # AVA's and captions, without the root
+        for key in ('exclude_file', 'label_file', 'proposal_file', 'caption_file'):
             if _is_missing(part.get(key)):
                 problems.append(_no_such('file', (*path, key), part[key], part[key]))
         prefix = part.get('data_prefix') or {}

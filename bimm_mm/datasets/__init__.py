@@ -6,12 +6,13 @@ the configs that use them.
 
 from .clip_views import ClipViewsDataset, CodeClipsDataset
 from .moving_shapes import MovingShapesDataset
-from .transforms import AvInit, LoadContours, VideoDecode, VideoInit
+from .transforms import AvInit, LoadCaption, LoadContours, VideoDecode, VideoInit
 
 __all__ = [
     'AvInit',
     'ClipViewsDataset',
     'CodeClipsDataset',
+    'LoadCaption',
     'LoadContours',
     'MovingShapesDataset',
     'VideoDecode',

@@ -87,6 +87,15 @@ TEXTURES: dict[str, Field] = {
 }
 
 
+# What stands before and behind the shape in a caption.
+TEXTURES_IN_WORDS = {
+    'horizontal stripes': ('', ' with horizontal stripes'),
+    'vertical stripes': ('', ' with vertical stripes'),
+    'checker': ('checkered ', ''),
+    'dots': ('dotted ', ''),
+}
+
+
 @DATASETS.register_module()
 class MovingShapesDataset(Dataset):
     """Textured shapes that move over a smooth static background, made on demand.
@@ -118,6 +127,7 @@ class MovingShapesDataset(Dataset):
             texture per frame, its direction would be ambiguous.
         cache: Keep each sample in memory once made (3 * T * size ** 2 bytes per sample).
             The cache is shared with forked DataLoader workers; spawned workers start their own.
+        captions: Whether samples have a true caption, as 'a dotted star moves left, fast'.
 
     Raises:
         TypeError: If ``length``, ``seed``, ``size`` or ``num_frames`` is no integer.
@@ -128,7 +138,7 @@ class MovingShapesDataset(Dataset):
 
     - ``inputs`` (torch.uint8): RGB, (3, T, size, size), or (3, size, size) for images.
     - ``data_samples`` (BaseDataElement): ``motion``, ``shape``, ``texture`` and ``sample_idx``,
-      all int.
+      all int; with ``captions`` also ``caption``, a text.
     """
 
     def __init__(
@@ -140,6 +150,7 @@ class MovingShapesDataset(Dataset):
         directions: int = 4,
         speeds: Sequence[float] = (1.0, 2.5),
         cache: bool = True,
+        captions: bool = False,
     ) -> None:
         _check_int('length', length, minimum=1)
         _check_int('seed', seed, minimum=0)
@@ -153,6 +164,7 @@ class MovingShapesDataset(Dataset):
         self.seed = seed
         self.size = size
         self.num_frames = num_frames
+        self.captions, self.speeds = captions, tuple(speeds)
 
         angles = 2 * np.pi * np.arange(directions) / directions
         units = np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -199,8 +211,20 @@ class MovingShapesDataset(Dataset):
                 clips[index] = self._render(index, **labels)
                 made[index] = True  # last, as another worker may be looking
             pixels = clips[index].copy()
-        sample = BaseDataElement(**labels, sample_idx=index)
+        metainfo = dict(caption=self.describe(**labels)) if self.captions else None
+        sample = BaseDataElement(metainfo=metainfo, **labels, sample_idx=index)
         return dict(inputs=torch.from_numpy(pixels), data_samples=sample)
+
+    def describe(self, motion: int, shape: int, texture: int) -> str:
+        """The caption of clips with these labels; without their motion for images."""
+        looks = TEXTURES_IN_WORDS[self.metainfo['texture_classes'][texture]]
+        text = f'a {looks[0]}{self.metainfo["shape_classes"][shape]}{looks[1]}'
+        if self.num_frames is None:
+            return text
+        direction, speed = self.metainfo['motion_classes'][motion].split(' at ')
+        rank = sorted(self.speeds).index(self.speeds[motion % len(self.speeds)])
+        words = {1: [''], 2: [', slowly', ', fast']}.get(len(self.speeds))
+        return f'{text} moves {direction}{words[rank] if words else f", at speed {speed}"}'
 
     def __getstate__(self) -> dict:
         # Anonymous shared memory survives a fork but not pickling.

@@ -1,11 +1,15 @@
 """Real videos without labels, on top of mmaction2 (which this module needs to be imported)."""
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 
 from mmaction.datasets import VideoDataset
 from mmengine.fileio import exists, isdir
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
+from ..captions.file import CaptionError, CaptionFile
 from ..utils.lists import EntryList, list_of, read_list
 from ..utils.media import VIDEOS, list_media
 from .decoding import ReplaceBrokenVideos
@@ -34,6 +38,9 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
         extensions: Endings of video files, in any case.
         contour_cache: Folder of contours for ``LoadContours``, made by
             ``tools/dataset_converters/extract_contours.py`` of the folder of the videos.
+        caption_file: Captions of the videos, see :mod:`bimm_mm.captions.file`, for ``LoadCaption``;
+            paths in it are relative to the folder of the videos. Videos that it lacks have no
+            caption.
         num_repeats: Clips per video, R, each with frames and a crop of its own (repeated sampling,
             MAE-ST); ``inputs`` then is (R, 3, T, H, W), and a batch has R times as many samples:
             docs/speed_input.md says what that means for the schedule.
@@ -42,7 +49,8 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
 
     Raises:
         FileNotFoundError: The folder or ``ann_file`` does not exist, or the folder holds no video,
-            or there is no ``contour_cache``.
+            or there is no ``contour_cache`` or ``caption_file``.
+        CaptionError: A line of ``caption_file`` is none, or it has none of the videos.
         ContourCacheError: The contours of some videos are missing.
         ValueError: Neither names a place, a line of ``ann_file`` is none, an extension does not
             start with a dot, ``decode_timeout`` is not positive, or ``num_repeats`` less than 1;
@@ -58,6 +66,7 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
         data_prefix: dict[str, str] | None = None,
         extensions: Sequence[str] = VIDEOS,
         contour_cache: str | None = None,
+        caption_file: str | None = None,
         num_repeats: int = 1,
         **kwargs,
     ) -> None:
@@ -70,7 +79,7 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
             raise ValueError(f'num_repeats={num_repeats} must be at least 1')
         self.num_repeats = num_repeats
         self.extensions = tuple(extension.lower() for extension in extensions)
-        self.contour_cache = contour_cache
+        self.contour_cache, self.caption_file = contour_cache, caption_file
         super().__init__(
             ann_file=ann_file,
             pipeline=pipeline,
@@ -88,13 +97,46 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
     def load_data_list(self) -> Sequence[dict]:
         """List the videos: a dict with ``filename`` and ``label`` each, label -1 if unknown.
 
-        With a cache, ``contours`` says where those of the video are.
+        With a cache, ``contours`` says where those of the video are; with a file of captions,
+        ``captions`` is the list of them, empty for a video that has none.
         """
         folder = self.data_prefix['video']
-        videos = LazySamples(self._list_videos(folder), folder)
+        videos = LazySamples(self._list_videos(folder), folder, add=self._captions(folder))
+        self._check_captions(videos)
         if self.contour_cache is None:
             return videos
         return add_contours(list(videos), self.contour_cache, 'videos', folder, self.ann_file)
+
+    def _captions(self, folder: str) -> Callable[[str, dict], None] | None:
+        """What adds its captions to a sample."""
+        if self.caption_file is None:
+            return None
+        captions = CaptionFile(self.caption_file)
+
+        def add(path: str, sample: dict) -> None:
+            sample['captions'] = captions.get(
+                os.path.relpath(path, folder) if os.path.isabs(path) else path
+            )
+
+        return add
+
+    def _check_captions(self, videos: LazySamples) -> None:
+        if self.caption_file is None:
+            return
+        missing = sum(not video['captions'] for video in videos)
+        if missing == len(videos):
+            raise CaptionError(
+                f'caption_file={self.caption_file!r} has none of the {len(videos)} videos, as '
+                f'{videos[0]["filename"]!r}: its paths must be relative to the folder of the '
+                f'videos, {self.data_prefix["video"]!r}'
+            )
+        if missing:
+            print_log(
+                f'{missing} of {len(videos)} videos have no caption in {self.caption_file}; they '
+                'are masked at random',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def _list_videos(self, folder: str) -> EntryList:
         if not folder and not self.ann_file:

@@ -1,5 +1,6 @@
 from .backbones import BimmViT, MaskedEncoder, MmpretrainEncoder, VimpacViT
 from .data_preprocessors import ClipDataPreprocessor, CodeDataPreprocessor
+from .guides import ClipGuide, ClipTextEncoder
 from .masking import (
     BaseMasking,
     BlockMasking,
@@ -11,6 +12,7 @@ from .masking import (
     RandomMasking,
     RandomSubset,
     RunningCellMasking,
+    TextGuidedMasking,
     TubeMasking,
     VimpacMasking,
 )
@@ -36,6 +38,7 @@ from .selfsup import (
     DualBranchPretrainer,
     MaskedPretrainer,
     SingleBranchPretrainer,
+    VideoTextContrast,
 )
 from .step import Step
 from .targets import (
@@ -73,6 +76,8 @@ __all__ = [
     'BranchPretrainer',
     'CachedContourTarget',
     'ClipContrast',
+    'ClipGuide',
+    'ClipTextEncoder',
     'ClipDataPreprocessor',
     'CodeDataPreprocessor',
     'CodeTarget',
@@ -112,8 +117,10 @@ __all__ = [
     'SingleBranchPretrainer',
     'Step',
     'TiedCodeHead',
+    'TextGuidedMasking',
     'TransformerDecoder',
     'TubeMasking',
+    'VideoTextContrast',
     'VimpacMasking',
     'VimpacViT',
     'VqganTokenizer',

@@ -8,6 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+# of inputs that no preprocessor has normalized: [0, 1] as it is
+PLAIN_MEAN, PLAIN_STD = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)
+
 
 @dataclass
 class Step:
@@ -35,7 +38,11 @@ class Step:
             0 for tokens that are only there to fill up the row, or that the encoder saw.
         encode: Encodes the tokens with the given ids (B, K) with the branch's own encoder, without
             gradient: (B, K, C) of the last stage, without the class token.
+        embed: Embeds all tokens with the branch's own encoder, without positions: (B, N, C).
+        log_prob: (B, N) log-probability that a masking which learns gave each token to be seen.
         training: Whether the branch is in training mode.
+        mean: What was subtracted from the colors of ``x``, on the scale 0 to 255.
+        std: What they were divided by.
     """
 
     x: Tensor
@@ -50,7 +57,17 @@ class Step:
     features: Sequence[Tensor] = ()
     weights: dict[str, Tensor] = field(default_factory=dict)
     encode: Callable[[Tensor], Tensor] | None = None
+    embed: Callable[[], Tensor] | None = None
+    log_prob: Tensor | None = None
     training: bool = False
+    mean: tuple[float, float, float] = PLAIN_MEAN
+    std: tuple[float, float, float] = PLAIN_STD
+
+    def colors(self) -> Tensor:
+        """The input before it was normalized: (B, 3, T, H, W) RGB in [0, 1]; images have T = 1."""
+        x = self.x if self.x.dim() == 5 else self.x[:, :, None]
+        scale = x.new_tensor(self.std).view(3, 1, 1, 1) / 255
+        return (x * scale + x.new_tensor(self.mean).view(3, 1, 1, 1) / 255).clamp(0, 1)
 
     def select(self, samples: Tensor) -> Step:
         """Return the same step for some samples of the batch only.

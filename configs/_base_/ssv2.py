@@ -33,8 +33,9 @@ train_dataloader = dict(
             # Resize(scale=(-1, 256)), MultiScaleCrop and Resize(scale=(224, 224)) in one step
             dict(type='MultiScaleCropResize', size=224, scales=(1, 0.875, 0.75, 0.66)),
             dict(type='mmaction.Flip', flip_ratio=0.5),
+            dict(type='LoadCaption'),  # where the data set has a caption_file
             dict(type='mmaction.FormatShape', input_format='NCTHW'),
-            dict(type='mmaction.PackActionInputs'),
+            dict(type='mmaction.PackActionInputs', meta_keys=('img_shape', 'caption')),
         ],
     ),
 )

@@ -1,5 +1,6 @@
 """Transforms of pipelines that need nothing beyond the core."""
 
+from .captions import LoadCaption
 from .contours import LoadContours
 from .crops import MultiScaleCropResize
 from .loading import AvInit, VideoDecode, VideoInit
@@ -7,6 +8,7 @@ from .sampling import SampleAtRate
 
 __all__ = [
     'AvInit',
+    'LoadCaption',
     'LoadContours',
     'MultiScaleCropResize',
     'SampleAtRate',

@@ -79,6 +79,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 seen.add(parameter)
                 scale = self._scale(layered, _plain(f'{prefix}.{name}'))
                 spared = isinstance(part, NORMS) or name == 'bias' or name in TOKENS
+                spared = spared or parameter.dim() == 0  # a temperature
                 groups.setdefault((scale, 0.0 if spared else base_decay), []).append(parameter)
         for (scale, decay), members in sorted(groups.items(), key=lambda item: item[0]):
             params.append(

@@ -11,22 +11,25 @@ from torch import Tensor
 
 from ..targets.base import IMAGENET_MEAN, IMAGENET_STD
 
+# fields of data samples that go on to the model wherever the pipeline has put them there
+USUAL = ('caption', 'motion_vectors')
+
 
 @MODELS.register_module()
 class ClipDataPreprocessor(BaseDataPreprocessor):
     """Stack images or clips, move them to the device as uint8, and normalize them there.
 
     Side inputs get names of their own here, and travel by these names from here on: contours, which
-    come as a fourth channel so that one crop serves all, the number of clips per video, and
-    whatever ``side_inputs`` names.
+    come as a fourth channel so that one crop serves all, the number of clips per video, captions
+    and motion vectors where the samples have them, and whatever ``side_inputs`` names.
 
     Args:
         mean: Of the channels R, G, B, on the scale 0 to 255 (ImageNet's).
         std: Standard deviation of the channels, on the same scale.
         bgr_to_rgb: Whether the samples come as BGR, as OpenCV reads them.
-        side_inputs: Fields of the data samples that the model is to get, such as 'caption' or
-            'codes'. Tensors and arrays are stacked and moved to the device, anything else becomes
-            a list with an entry per image or clip.
+        side_inputs: Further fields of the data samples that the model is to get, such as 'codes'.
+            Tensors and arrays are stacked and moved to the device, anything else becomes a list
+            with an entry per image or clip. A sample that lacks one is an error.
     """
 
     def __init__(
@@ -77,8 +80,10 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         inputs, contours = self.split_contours(inputs)
         if contours is not None:
             side['contours'] = contours
-        for name in self.side_inputs:
-            side[name] = self.collect(name, data.get('data_samples') or (), views)
+        samples = data.get('data_samples') or ()
+        usual = [name for name in USUAL if samples and name in samples[0]]
+        for name in dict.fromkeys([*usual, *self.side_inputs]):
+            side[name] = self.collect(name, samples, views)
         return data | dict(inputs=self.normalize(inputs), **side)
 
     def split_contours(self, x: Tensor) -> tuple[Tensor, Tensor | None]:

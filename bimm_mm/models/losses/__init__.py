@@ -1,4 +1,4 @@
-from .contrastive import contrastive_loss, gather_with_gradient
+from .contrastive import contrastive_loss, gather_with_gradient, matching_loss
 from .scores import accuracy, cross_entropy, explained_variance, weighted_mean
 
 __all__ = [
@@ -7,5 +7,6 @@ __all__ = [
     'cross_entropy',
     'explained_variance',
     'gather_with_gradient',
+    'matching_loss',
     'weighted_mean',
 ]

@@ -46,3 +46,44 @@ def contrastive_loss(
     logits = logits / temperature
     found = (logits.detach().argmax(dim=1) == own).float().mean()
     return F.cross_entropy(logits, own), found
+
+
+def matching_loss(
+    queries: Tensor, keys: Tensor, groups: Tensor, temperature: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Match queries and keys in both directions, where several keys may be right (InfoNCE).
+
+    In each direction: the negative logarithm of the share that the right candidates have in the
+    sum of exp(cosine / temperature) over the candidates of all processes; both are averaged.
+
+    Args:
+        queries: (B, C), normalized here to length 1.
+        keys: (B, C), likewise.
+        groups: (B,) long: row i of one side matches row j of the other where groups are equal.
+            Rows with a negative one are left out.
+        temperature: What cosines are divided by.
+
+    Returns:
+        The loss, whose average over processes is that of the whole batch, 0 if all rows are left
+        out; and the share of rows, of both directions, whose best candidate is a right one.
+    """
+    sides = [F.normalize(side.float(), dim=1) for side in (queries, keys)]
+    everyone = [gather_with_gradient(side) for side in sides]  # (processes * B, C) each
+    with torch.no_grad():
+        all_groups = gather_with_gradient(groups)
+        right = groups[:, None] == all_groups  # (B, processes * B)
+        counts = groups >= 0
+        # averages are over the rows of all processes that count
+        share = len(everyone[0]) / len(groups) / (all_groups >= 0).sum().clamp_min(1)
+    losses, found = [], []
+    for own, candidates in zip(sides, reversed(everyone), strict=True):
+        logits = own @ candidates.T / temperature
+        logits = logits.masked_fill((all_groups < 0)[None], -torch.inf)
+        wanted = logits.masked_fill(~right, -torch.inf)
+        # rows that are left out get finite numbers, as 0 times infinity would be none
+        logits, wanted = (torch.where(counts[:, None], x, 0.0) for x in (logits, wanted))
+        values = logits.logsumexp(dim=1) - wanted.logsumexp(dim=1)
+        losses.append((values * counts).sum() * share)
+        best = logits.detach().argmax(dim=1, keepdim=True)
+        found.append((right.gather(1, best)[:, 0] & counts).sum() * share)
+    return (losses[0] + losses[1]) / 2, (found[0] + found[1]) / 2

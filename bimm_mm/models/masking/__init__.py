@@ -4,6 +4,7 @@ from .cell import RunningCellMasking
 from .guided import GuidedMasking
 from .multi_block import MultiBlockMasking
 from .random import RandomMasking, RandomSubset
+from .text import TextGuidedMasking
 from .tube import FrameMasking, TubeMasking
 from .vimpac import VimpacMasking
 
@@ -18,6 +19,7 @@ __all__ = [
     'RandomMasking',
     'RandomSubset',
     'RunningCellMasking',
+    'TextGuidedMasking',
     'TubeMasking',
     'VimpacMasking',
     'draw_masks',

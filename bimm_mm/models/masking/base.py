@@ -21,11 +21,13 @@ class Masks:
         weight: (B, M) float, only if samples have different numbers of masked tokens. Rows are then
             filled up by repeating tokens, and the weight is 1 for masked tokens, 0 for repetitions.
             Needs an encoder with ``masked='token'``.
+        log_prob: (B, N) of a masking that learns: log-probability that each token is seen.
     """
 
     ids_keep: Tensor
     ids_mask: Tensor
     weight: Tensor | None = None
+    log_prob: Tensor | None = None
 
     def __iter__(self) -> Iterator[Tensor]:
         yield self.ids_keep

@@ -9,19 +9,23 @@ from ..step import Step
 from .base import BaseMasking, Masks, check_ratio, split_mask
 
 ORDERS = ('top', 'bottom')
+SPANS = ('slot', 'clip')
 
 
 class GuidedMasking(BaseMasking):
-    """Mask in each frame the tokens with the highest scores, or the lowest.
+    """Mask the tokens with the highest scores, or the lowest.
 
-    A subclass defines :meth:`scores`.
+    A subclass defines :meth:`scores`, or :meth:`draw_scores` where chance has a part in them. The
+    number of masked tokens is the same in every sample.
 
     Args:
-        ratio: Share of the tokens of a frame that is masked, in (0, 1), rounded down (TGM: 0.6 of
-            196 are 117).
+        ratio: Share of the tokens that is masked, in (0, 1), rounded down (TGM: 0.6 of 196 are
+            117).
         order: 'top' masks the highest scores, 'bottom' the lowest.
         softness: Scale of Gumbel noise that is added to the scores: 0 follows them, a large one
             masks at random.
+        over: 'slot' masks the same number in each frame of tokens, 'clip' compares the scores of
+            the whole clip.
 
     Raises:
         ValueError: An argument is out of range.
@@ -29,26 +33,47 @@ class GuidedMasking(BaseMasking):
 
     guided = True
 
-    def __init__(self, ratio: float, order: str = 'top', softness: float = 0.0) -> None:
+    def __init__(
+        self, ratio: float, order: str = 'top', softness: float = 0.0, over: str = 'slot'
+    ) -> None:
         self.ratio = check_ratio(ratio)
-        if order not in ORDERS:
-            raise ValueError(f"order='{order}' must be {' or '.join(map(repr, ORDERS))}")
+        for name, value, known in (('order', order, ORDERS), ('over', over, SPANS)):
+            if value not in known:
+                raise ValueError(f"{name}='{value}' must be {' or '.join(map(repr, known))}")
         if softness < 0:
             raise ValueError(f'softness={softness} must be at least 0')
-        self.order, self.softness = order, softness
+        self.order, self.softness, self.over = order, softness, over
+
+    def draw_scores(self, step: Step, generator: torch.Generator | None = None) -> Tensor:
+        """Score each token, by chance where the masking has it: (B, T', H', W') float."""
+        return self.scores(step)
 
     def scores(self, step: Step) -> Tensor:
         """Score each token: (B, T', H', W') float."""
         raise NotImplementedError(f'{type(self).__name__} needs scores(step)')
 
+    def num_masked(self, count: int) -> int:
+        """How many of ``count`` tokens are masked."""
+        return math.floor(self.ratio * count + 1e-9)
+
     def draw(self, step: Step, generator: torch.Generator | None = None) -> Masks:
         """Draw masks; see :class:`BaseMasking`."""
-        scores = self.scores(step).float().flatten(2)  # (B, T', H' * W')
-        if self.softness:
-            noise = torch.rand(scores.shape, device=scores.device, generator=generator)
-            scores = scores - self.softness * torch.log(-torch.log(noise.clamp_min(1e-20)))
-        masked = math.floor(self.ratio * scores.shape[2])
-        return mask_by_scores(scores, masked, self.order == 'top')
+        with torch.no_grad():
+            scores = self.draw_scores(step, generator).float().flatten(2)  # (B, T', H' * W')
+            if self.softness:
+                scores = scores + self.softness * gumbel_like(scores, generator)
+            if self.over == 'clip':
+                scores = scores.flatten(1)[:, None]
+            return mask_by_scores(scores, self.num_masked(scores.shape[2]), self.order == 'top')
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(ratio={self.ratio}, order={self.order!r})'
+
+
+def gumbel_like(scores: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Draw Gumbel noise of the shape of ``scores``."""
+    noise = torch.rand(scores.shape, device=scores.device, generator=generator)
+    return -torch.log(-torch.log(noise.clamp(1e-20, 1 - 1e-7)))
 
 
 def mask_by_scores(scores: Tensor, masked: int, top: bool = True) -> Masks:

@@ -5,6 +5,7 @@ from .branched import BranchPretrainer
 from .clip_contrast import ClipContrast
 from .initialization import load_ventral_encoder
 from .masked import MaskedPretrainer
+from .video_text_contrast import VideoTextContrast
 from .vimpac import VIMPAC, CodePrediction
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     'DualBranchPretrainer',
     'MaskedPretrainer',
     'SingleBranchPretrainer',
+    'VideoTextContrast',
     'load_ventral_encoder',
 ]

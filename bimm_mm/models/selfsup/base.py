@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, ModuleList
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
@@ -33,7 +33,7 @@ class BasePretrainer(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor or dict(type='ClipDataPreprocessor'), init_cfg)
         if objectives:  # else there is no such module, as in checkpoints of old
-            self.objectives = nn.ModuleList(MODELS.build(config) for config in objectives)
+            self.objectives = ModuleList(MODELS.build(config) for config in objectives)
 
     @property
     def branches(self) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..layers import ids_to_mask
-from ..masking import Masks, draw_masks
+from ..masking import BaseMasking, Masks, draw_masks
 from ..step import Step
+from ..targets.base import IMAGENET_MEAN, IMAGENET_STD
 from .initialization import load_ventral_encoder
 
 
@@ -40,7 +41,8 @@ class BranchMixin:
         self.backbone = MODELS.build(dict(out_type='raw', out_indices='stages') | dict(backbone))
         statistics = {k: v for k, v in dict(mean=mean, std=std).items() if v is not None}
         self.tokenizer = None if tokenizer is None else MODELS.build(statistics | dict(tokenizer))
-        self.masking = MODELS.build(masking)
+        self.colors = tuple(mean or IMAGENET_MEAN), tuple(std or IMAGENET_STD)
+        self.masking = self._build_masking(masking)
         self._check_masking()
         if decoder_masking is None and decode_ratio != 1:
             decoder_masking = dict(type='RandomSubset', ratio=decode_ratio)
@@ -104,13 +106,16 @@ class BranchMixin:
         if self.tokenizer is not None and 'codes' not in side:
             side['codes'] = self.tokenizer(x, grid[1:])
         step = Step(x, grid=grid, side=side, others=others or {}, training=self.training)
+        step.mean, step.std = self.colors
         step.encode = lambda ids: self.encode_alone(step, ids)
+        step.embed = lambda: self.embed_all(step)
         return step
 
     def run(self, step: Step) -> Step:
         """Mask, encode, decode, and compute the targets; fills in the step."""
         masks = draw_masks(self.masking, step)
         step.ids_keep, step.ids_mask = masks
+        step.log_prob = masks.log_prob
         step.features = self.encode(step)
         decoded = self.draw_decoded(step, masks)
         predictions = self.neck(step.features, step.ids_keep, decoded.ids_mask)
@@ -159,6 +164,11 @@ class BranchMixin:
         """Encode the tokens ``ids`` (B, K) by themselves: (B, K, C), as a regressor sees them."""
         tokens = self.backbone(self.encoder_input(step), ids)[-1][:, -ids.shape[1] :]
         return self.neck.project(tokens) if hasattr(self.neck, 'project') else tokens
+
+    def embed_all(self, step: Step) -> Tensor:
+        """Embed all tokens, without positions: (B, N, C)."""
+        x = self.encoder_input(step)
+        return self.backbone.patch_embed(x if self.is_video or x.dim() == 5 else x[:, :, None])
 
     def encoder_input(self, step: Step) -> Tensor:
         """What the encoder embeds: pixels, or the side input that its embedding names."""
@@ -210,7 +220,19 @@ class BranchMixin:
             result[f'loss_{prefix}{name}'] = weight * (loss_weight * target.loss(*pair))
             with torch.no_grad():
                 result[f'{target.score_name}_{prefix}{name}'] = target.score(*pair)
+        if step.log_prob is not None:
+            errors = self.masking.losses(step)
+            result |= {name.replace('_', f'_{prefix}', 1): weight * x for name, x in errors.items()}
         return result
+
+    def _build_masking(self, masking: dict) -> BaseMasking:
+        """Build it; one that learns gets the sizes of the encoder."""
+        kind = masking['type']
+        kind = MODELS.get(kind) if isinstance(kind, str) else kind
+        if getattr(kind, 'learned', False):
+            sizes = dict(embed_dims=self.backbone.embed_dims, grid_size=self.backbone.grid_size)
+            masking = sizes | dict(masking)
+        return MODELS.build(masking)
 
     def _check_masking(self) -> None:
         """Draw once, so that a ratio that does not fit shows at once."""

@@ -1,6 +1,12 @@
 """Pretrainers so small that a step takes milliseconds: 16x16 pixels, 4 frames, 16 or 32 tokens."""
 
+import atexit
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +14,19 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from bimm_mm.models.layers import patchify
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from small_clip import write_clip  # noqa: E402
+
+CAPTIONS = ['a dotted star moves left', 'a ring moves up', 'a disc', 'a plus moves right']
+
+
+@cache
+def small_clip() -> str:
+    """The folder of a small random CLIP, the same in every process."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return str(write_clip(Path(folder) / 'clip'))
 
 
 @MODELS.register_module(force=True)
@@ -26,11 +45,23 @@ class BrightnessTokenizer(nn.Module):
 
 
 def method_config(method: str) -> dict:
-    """The config of a pretrainer on clips of 4 frames of 16x16 pixels: 'joint', 'mam2', 'bevt'."""
+    """The config of a pretrainer on clips of 4 frames of 16x16 pixels."""
     if method == 'joint':
         branches = dict(ventral=branch_config(False), dorsal=branch_config(True))
         return dict(type='DualBranchPretrainer', share='partial', **branches)
     backbone = dict(branch_config(True)['backbone'], stage_ends=(3,))
+    if method == 'tgm':
+        return masked_autoencoder(
+            dict(type='TextGuidedMasking', guide=dict(type='ClipGuide', checkpoint=small_clip())),
+            objectives=[
+                dict(
+                    type='VideoTextContrast',
+                    embed_dims=24,
+                    text=dict(type='ClipTextEncoder', checkpoint=small_clip()),
+                    text_dims=8,
+                )
+            ],
+        )
     shared = dict(type='MaskedPretrainer', tokenizer=dict(type='BrightnessTokenizer'))
     masking = dict(type='TubeMasking', ratio=0.75)
     codes = dict(type='CodeTarget', num_codes=8)
@@ -59,6 +90,24 @@ def method_config(method: str) -> dict:
         targets=targets,
         loss_weights=(1, 1, 2),
     )
+
+
+def masked_autoencoder(masking: dict, **settings) -> dict:
+    """VideoMAE on clips of 4 frames of 16x16 pixels, with another masking."""
+    decoder = dict(type='TransformerDecoder', embed_dims=12, depth=1, num_heads=2)
+    return dict(
+        type='MaskedPretrainer',
+        backbone=dict(branch_config(True)['backbone'], stage_ends=(3,)),
+        masking=masking,
+        neck=dict(type='MultiStageDecoder', decoders=[decoder]),
+        targets=[dict(type='PixelTarget')],
+        **settings,
+    )
+
+
+def method_side(method: str) -> dict:
+    """Side inputs that a method needs with two clips."""
+    return dict(caption=CAPTIONS[:2]) if method == 'tgm' else {}
 
 
 def branch_config(video: bool, **backbone) -> dict:

@@ -16,13 +16,14 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.model.wrappers import MMFullyShardedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
+from mmengine.structures import BaseDataElement
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from bimm_mm.models import BasePretrainer, DualBranchPretrainer
 from bimm_mm.models.losses import contrastive_loss
 
 SHARES = ['none', 'partial', 'all']
-METHODS = {'ddp': [*SHARES, 'mam2', 'bevt', 'contrast'], 'fsdp': SHARES}
+METHODS = {'ddp': [*SHARES, 'mam2', 'bevt', 'contrast', 'tgm'], 'fsdp': SHARES}
 CONTRAST = dict(type='FrameContrast')
 
 
@@ -70,7 +71,9 @@ def prepare(method: str) -> BasePretrainer:
             for name, video in (('ventral', False), ('dorsal', True))
         }
         return DualBranchPretrainer(**branches, share=method, dorsal_weight=0.5)
-    config = method_config('bevt' if method == 'contrast' else method) | dict(masking=masking)
+    config = method_config('bevt' if method == 'contrast' else method)
+    if method != 'tgm':  # whose masks are the content's and the caption's, too
+        config['masking'] = masking
     if method == 'contrast':
         config['objectives'] = [CONTRAST]
     model = MODELS.build(config)
@@ -85,9 +88,11 @@ def train(model: torch.nn.Module, samples: list[torch.Tensor], lr: float, steps:
     MaskByContent.pixels = torch.stack([x.flatten() for x in samples]).float()
     MaskByContent.pixels += torch.linspace(0, 0.5, MaskByContent.pixels.shape[1])  # no ties
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=lr))
+    texts = [f'a clip of brightness {x.float().mean():.3f}' for x in samples]
+    data_samples = [BaseDataElement(metainfo=dict(caption=text)) for text in texts]
     for _ in range(steps):
         optimizer.zero_grad()
-        model.train_step(dict(inputs=samples), optimizer)
+        model.train_step(dict(inputs=samples, data_samples=data_samples), optimizer)
 
 
 def draw_samples() -> list[torch.Tensor]:

@@ -13,9 +13,9 @@ from bimm_mm.models import BimmViT
 from bimm_mm.models.checkpoints import export_branch, load_encoder
 
 sys.path.insert(0, str(Path(__file__).parent))
-from conftest import method_config  # noqa: E402
+from conftest import method_config, method_side  # noqa: E402
 
-METHODS = ['joint', 'mam2', 'bevt']
+METHODS = ['joint', 'mam2', 'bevt', 'tgm']
 
 
 def build(method):
@@ -30,7 +30,7 @@ def test_bfloat16_comes_close_to_float32(method, clips):
         torch.manual_seed(1)
         model.zero_grad()
         with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
-            losses = model(clips, mode='loss')
+            losses = model(clips, mode='loss', **method_side(method))
         losses = {key: value for key, value in losses.items() if key.startswith('loss')}
         assert all(value.dtype == torch.float32 for value in losses.values())
         sum(losses.values()).backward()
@@ -44,7 +44,7 @@ def test_bfloat16_comes_close_to_float32(method, clips):
 
 def run(method, work_dir, iterations, resume=False):
     """The losses of a run of so many iterations, each with all its bits."""
-    dataset = dict(type='MovingShapesDataset', length=12, size=16, num_frames=4)
+    dataset = dict(type='MovingShapesDataset', length=12, size=16, num_frames=4, captions=True)
     runner = Runner(
         model=method_config(method),
         work_dir=str(work_dir),

@@ -1,0 +1,3 @@
+from .clip import ClipGuide, ClipTextEncoder
+
+__all__ = ['ClipGuide', 'ClipTextEncoder']
