@@ -241,3 +241,22 @@ def test_sizes_show_the_same_scene():
 def test_bad_arguments_are_named(arguments, error, message):
     with pytest.raises(error, match=message):
         MovingShapesDataset(**{'length': 4, **arguments})
+
+
+def test_captions_are_true():
+    settings = dict(length=192, seed=4, size=16)
+    data = MovingShapesDataset(**settings, captions=True)
+    names = data.metainfo
+    for index in range(0, 192, 7):
+        sample = data[index]['data_samples']
+        direction, speed = names['motion_classes'][sample.motion].split(' at ')
+        texture = names['texture_classes'][sample.texture]
+        pace = 'slowly' if speed == '1' else 'fast'
+        assert sample.caption.endswith(f'moves {direction}, {pace}')
+        assert names['shape_classes'][sample.shape] in sample.caption
+        looks = dict(checker='checkered', dots='dotted').get(texture, f'with {texture}')
+        assert looks in sample.caption
+    assert len({data[i]['data_samples'].caption for i in range(192)}) == 192
+    assert 'caption' not in MovingShapesDataset(**settings)[0]['data_samples']
+    image = MovingShapesDataset(**settings, num_frames=None, captions=True)[0]['data_samples']
+    assert 'moves' not in image.caption

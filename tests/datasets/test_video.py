@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, MODELS
 from torch.utils.data import DataLoader
 
 pytest.importorskip('mmaction', reason='needs mmaction2')
 pytest.importorskip('decord', reason='needs decord')
 
+import bimm_mm  # noqa: E402, F401
+from bimm_mm.captions.file import CaptionError, format_line  # noqa: E402
 from bimm_mm.datasets.video import VideoFolderDataset  # noqa: E402
 
 # VideoMAE's pretraining augmentation, as the configs have it.
@@ -148,3 +150,24 @@ def test_broken_video_is_replaced_or_named(red_video):
     dataset.test_mode = True
     with pytest.raises(RuntimeError, match=f"pipeline failed on '{red_video}/broken.avi'"):
         dataset[0]
+
+
+def test_captions_come_with_their_videos(data, tmp_path):
+    path = tmp_path / 'captions.jsonl'
+    path.write_text(format_line('pool.mp4', ['a pool', 'water']))
+    pipeline = [*PIPELINE[:-1], dict(type='LoadCaption')]
+    pipeline.append(dict(type='mmaction.PackActionInputs', meta_keys=('caption',)))
+    settings = dict(data_root=str(data / 'clips'), pipeline=pipeline)
+    dataset = VideoFolderDataset(**settings, caption_file=str(path))
+    found = {Path(info['filename']).name: info['captions'] for info in dataset.load_data_list()}
+    assert found.pop('pool.mp4') == ['a pool', 'water']
+    assert set(map(tuple, found.values())) == {()}
+    names = [Path(info['filename']).name for info in dataset.load_data_list()]
+    samples = [dataset[names.index(name)] for name in ('pool.mp4', 'basketball.mp4')]
+    assert samples[0]['data_samples'].caption in ('a pool', 'water')
+    assert samples[1]['data_samples'].caption == ''
+    batch = MODELS.build(dict(type='ClipDataPreprocessor'))(pseudo_collate(samples))
+    assert batch['caption'] == [sample['data_samples'].caption for sample in samples]
+    path.write_text(format_line('clips/pool.mp4', ['a pool']))
+    with pytest.raises(CaptionError, match='has none of the 4 videos.*relative to the folder'):
+        VideoFolderDataset(**settings, caption_file=str(path))
