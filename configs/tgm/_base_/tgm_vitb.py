@@ -1,9 +1,9 @@
 # TGM (Fan et al., ECCV 2024; arXiv 2408.00759), ViT-B: in each frame the patches that are most
 # similar to the caption are hidden, VideoMAE's decoder predicts them, and the mean of the visible
-# tokens is compared with the caption. No code is public, and the paper could not be read: ratio, CLIP
-# ViT-B/32, BLIP-2's captions and both losses with weight 1 are from a note about it. Decoder,
-# normalized pixels and stride are VideoMAE's; how CLIP's patches meet the grid, the projection and
-# the temperature are our choice. docs/guided_masks.md says more.
+# tokens is compared with the caption. No code is public, and the paper could not be read: ratio,
+# CLIP ViT-B/32, BLIP-2's captions and both losses with weight 1 are from a note about it.
+# Decoder, normalized pixels and stride are VideoMAE's; how CLIP's patches meet the grid, the
+# projection and the temperature are our choice. docs/guided_masks.md says more.
 clip = 'weights/clip-vit-base-patch32'
 model = dict(
     type='MaskedPretrainer',
