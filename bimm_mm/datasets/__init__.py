@@ -6,7 +6,15 @@ the configs that use them.
 
 from .clip_views import ClipViewsDataset, CodeClipsDataset
 from .moving_shapes import MovingShapesDataset
-from .transforms import AvInit, LoadCaption, LoadContours, VideoDecode, VideoInit
+from .transforms import (
+    AvInit,
+    LoadCaption,
+    LoadContours,
+    LoadMotionVectors,
+    PackMotionVectors,
+    VideoDecode,
+    VideoInit,
+)
 
 __all__ = [
     'AvInit',
@@ -14,7 +22,9 @@ __all__ = [
     'CodeClipsDataset',
     'LoadCaption',
     'LoadContours',
+    'LoadMotionVectors',
     'MovingShapesDataset',
+    'PackMotionVectors',
     'VideoDecode',
     'VideoInit',
 ]

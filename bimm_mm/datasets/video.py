@@ -41,6 +41,7 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
         caption_file: Captions of the videos, see :mod:`bimm_mm.captions.file`, for ``LoadCaption``;
             paths in it are relative to the folder of the videos. Videos that it lacks have no
             caption.
+        with_motion_vectors: Whether ``LoadMotionVectors`` in the pipeline is to read them.
         num_repeats: Clips per video, R, each with frames and a crop of its own (repeated sampling,
             MAE-ST); ``inputs`` then is (R, 3, T, H, W), and a batch has R times as many samples:
             docs/speed_input.md says what that means for the schedule.
@@ -67,6 +68,7 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
         extensions: Sequence[str] = VIDEOS,
         contour_cache: str | None = None,
         caption_file: str | None = None,
+        with_motion_vectors: bool = False,
         num_repeats: int = 1,
         **kwargs,
     ) -> None:
@@ -80,6 +82,7 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
         self.num_repeats = num_repeats
         self.extensions = tuple(extension.lower() for extension in extensions)
         self.contour_cache, self.caption_file = contour_cache, caption_file
+        self.with_motion_vectors = with_motion_vectors
         super().__init__(
             ann_file=ann_file,
             pipeline=pipeline,
@@ -101,22 +104,24 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
         ``captions`` is the list of them, empty for a video that has none.
         """
         folder = self.data_prefix['video']
-        videos = LazySamples(self._list_videos(folder), folder, add=self._captions(folder))
+        videos = LazySamples(self._list_videos(folder), folder, add=self._additions(folder))
         self._check_captions(videos)
         if self.contour_cache is None:
             return videos
         return add_contours(list(videos), self.contour_cache, 'videos', folder, self.ann_file)
 
-    def _captions(self, folder: str) -> Callable[[str, dict], None] | None:
-        """What adds its captions to a sample."""
-        if self.caption_file is None:
+    def _additions(self, folder: str) -> Callable[[str, dict], None] | None:
+        """What adds captions, and the wish for motion vectors, to a sample."""
+        captions = CaptionFile(self.caption_file) if self.caption_file is not None else None
+        if captions is None and not self.with_motion_vectors:
             return None
-        captions = CaptionFile(self.caption_file)
 
         def add(path: str, sample: dict) -> None:
-            sample['captions'] = captions.get(
-                os.path.relpath(path, folder) if os.path.isabs(path) else path
-            )
+            if self.with_motion_vectors:
+                sample['with_motion_vectors'] = True
+            if captions is not None:
+                name = os.path.relpath(path, folder) if os.path.isabs(path) else path
+                sample['captions'] = captions.get(name)
 
         return add
 

@@ -1,13 +1,17 @@
 from .backbones import BimmViT, MaskedEncoder, MmpretrainEncoder, VimpacViT
 from .data_preprocessors import ClipDataPreprocessor, CodeDataPreprocessor
-from .guides import ClipGuide, ClipTextEncoder
+from .guides import ClipGuide, ClipTextEncoder, DisFlow, RaftFlow
 from .masking import (
+    AdaptiveMasking,
     BaseMasking,
     BlockMasking,
     CubeMasking,
+    FlowGuidedMasking,
+    FrameDifferenceMasking,
     FrameMasking,
     GuidedMasking,
     Masks,
+    MotionVectorMasking,
     MultiBlockMasking,
     RandomMasking,
     RandomSubset,
@@ -66,6 +70,7 @@ Reconstruction = Step  # what pictures call the step at its end
 
 __all__ = [
     'VIMPAC',
+    'AdaptiveMasking',
     'BaseMasking',
     'BasePretrainer',
     'BaseTarget',
@@ -86,8 +91,11 @@ __all__ = [
     'CubeMasking',
     'DalleTokenizer',
     'DiffusersTokenizer',
+    'DisFlow',
     'DualBranchPretrainer',
     'EdgeContourTarget',
+    'FlowGuidedMasking',
+    'FrameDifferenceMasking',
     'FrameMasking',
     'GaborTarget',
     'GeneratorTarget',
@@ -102,11 +110,13 @@ __all__ = [
     'Masks',
     'MmpretrainEncoder',
     'MotionTarget',
+    'MotionVectorMasking',
     'MultiBlockMasking',
     'MultiStageDecoder',
     'PatchTokenizer',
     'PickDecoder',
     'PixelTarget',
+    'RaftFlow',
     'RandomMasking',
     'RandomSubset',
     'Reconstruction',

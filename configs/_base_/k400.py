@@ -27,11 +27,16 @@ train_dataloader = dict(
             ),
             dict(type='VideoDecode'),
             dict(type='LoadContours'),  # where the data set has a contour_cache
+            dict(type='LoadMotionVectors'),  # where it asks: with_motion_vectors=True
             # Resize(scale=(-1, 256)), MultiScaleCrop and Resize(scale=(224, 224)) in one step
             dict(type='MultiScaleCropResize', size=224, scales=(1, 0.875, 0.75, 0.66)),
             dict(type='LoadCaption'),  # where the data set has a caption_file
+            dict(type='PackMotionVectors'),
             dict(type='mmaction.FormatShape', input_format='NCTHW'),
-            dict(type='mmaction.PackActionInputs', meta_keys=('img_shape', 'caption')),
+            dict(
+                type='mmaction.PackActionInputs',
+                meta_keys=('img_shape', 'caption', 'motion_vectors'),
+            ),
         ],
     ),
 )

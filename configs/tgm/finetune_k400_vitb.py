@@ -1,5 +1,5 @@
-# Finetuning of TGM's encoder: bimm/finetune_k400_vitb.py with the mean of the tokens instead of a
-# class token (VideoMAE's way).
+# Finetuning of TGM's encoder: bimm/finetune_k400_vitb.py with the mean of the tokens instead of
+# a class token (VideoMAE's way).
 #
 # Another checkpoint: --cfg-options model.backbone.init_cfg.checkpoint=...
 # From scratch: --cfg-options model.backbone.init_cfg=None

@@ -1,6 +1,6 @@
-# TGM, ViT-B on Kinetics-400, 200 epochs. A note about the paper reports 79.9 after finetuning,
-# without the contrast. Base lr 1.5e-4 is the note's; read as MAE's rule (x batch / 256),
-# with VideoMAE's warm-up and weight decay, by our choice. Captions are made beforehand:
+# TGM, ViT-B on Kinetics-400, 200 epochs. Base lr 1.5e-4 and the number of epochs are from a note
+# about the paper; the lr is read as MAE's rule (x batch / 256), with VideoMAE's warm-up and
+# weight decay, by our choice. Captions are made beforehand:
 #   python tools/dataset_converters/make_captions.py blip2 data/kinetics400/videos_train \
 #       data/kinetics400/captions.jsonl --checkpoint weights/blip2-opt-2.7b
 _base_ = [

@@ -1,10 +1,9 @@
-# TGM, ViT-B on Something-Something V2, 200 epochs. A note about the paper reports 67.5 after
-# finetuning, and 67.1 without the contrast. Base lr 1.5e-4 is the note's; read as MAE's rule
-# (x batch / 256), with VideoMAE's warm-up and weight decay, by our choice. Captions are made
-# beforehand:
+# TGM, ViT-B on Something-Something V2, 200 epochs. Base lr 1.5e-4 and the number of epochs are
+# from a note about the paper; the lr is read as MAE's rule (x batch / 256), with VideoMAE's warm-
+# up and weight decay, by our choice. Captions are made beforehand:
 #   python tools/dataset_converters/make_captions.py blip2 data/sthv2/videos \
-#       data/sthv2/captions.jsonl --ann-file data/sthv2/sthv2_train_list_videos.txt \
-#       --checkpoint weights/blip2-opt-2.7b
+#       data/sthv2/captions.jsonl --checkpoint weights/blip2-opt-2.7b \
+#       --ann-file data/sthv2/sthv2_train_list_videos.txt
 _base_ = [
     './_base_/tgm_vitb.py',
     '../_base_/ssv2.py',

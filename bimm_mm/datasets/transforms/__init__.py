@@ -4,13 +4,16 @@ from .captions import LoadCaption
 from .contours import LoadContours
 from .crops import MultiScaleCropResize
 from .loading import AvInit, VideoDecode, VideoInit
+from .motion_vectors import LoadMotionVectors, PackMotionVectors
 from .sampling import SampleAtRate
 
 __all__ = [
     'AvInit',
     'LoadCaption',
     'LoadContours',
+    'LoadMotionVectors',
     'MultiScaleCropResize',
+    'PackMotionVectors',
     'SampleAtRate',
     'VideoDecode',
     'VideoInit',

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 
 import cv2
+import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
@@ -20,7 +21,7 @@ class MultiScaleCropResize(BaseTransform):
     already, the result is the same, to the bit.
 
     Required and modified keys: ``imgs``, a list of (H, W, C) uint8; they become (size, size, C).
-    Modified keys: ``img_shape``.
+    Modified keys: ``img_shape``; ``scale_factor``, (2,) across and down, multiplied.
 
     Args:
         size: Side of the result in pixels.
@@ -56,6 +57,9 @@ class MultiScaleCropResize(BaseTransform):
             for image in results['imgs']
         ]
         results['img_shape'] = size
+        sides = (columns.stop - columns.start, rows.stop - rows.start)
+        before = np.asarray(results.get('scale_factor', (1.0, 1.0)))[:2]
+        results['scale_factor'] = before * self.size / np.array(sides)
         return results
 
     def draw(self, height: int, width: int) -> tuple[int, int, int, int]:

@@ -49,8 +49,18 @@ def repeat_clips(pipeline: Compose, info: dict, num_repeats: int) -> dict:
         for transform in rest:
             clip = transform(clip)
         samples.append(clip)
+    _stack_arrays(samples)
     inputs = [sample['inputs'].reshape(-1, *sample['inputs'].shape[-4:]) for sample in samples]
     return dict(samples[0], inputs=torch.cat(inputs))
+
+
+def _stack_arrays(samples: list[dict]) -> None:
+    """Give the data sample of the first clip the arrays of all clips, as motion vectors."""
+    parts = [sample['data_samples'] for sample in samples if 'data_samples' in sample]
+    for name in parts[0].metainfo_keys() if parts else ():
+        values = [part.get(name) for part in parts]
+        if isinstance(values[0], np.ndarray):
+            parts[0].set_metainfo({name: np.stack(values)})
 
 
 def decode_once(pipeline: Compose, info: dict) -> tuple[dict, list]:

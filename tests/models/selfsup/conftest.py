@@ -18,6 +18,11 @@ from bimm_mm.models.layers import patchify
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from small_clip import write_clip  # noqa: E402
 
+# masked autoencoders by the masking that makes them
+GUIDED = dict(
+    mgmae=dict(type='FlowGuidedMasking', ratio=0.75, flow=dict(type='DisFlow')),
+    adamae=dict(type='AdaptiveMasking', ratio=0.75, num_heads=2),
+)
 CAPTIONS = ['a dotted star moves left', 'a ring moves up', 'a disc', 'a plus moves right']
 
 
@@ -62,6 +67,8 @@ def method_config(method: str) -> dict:
                 )
             ],
         )
+    if method in GUIDED:
+        return masked_autoencoder(dict(GUIDED[method]))
     shared = dict(type='MaskedPretrainer', tokenizer=dict(type='BrightnessTokenizer'))
     masking = dict(type='TubeMasking', ratio=0.75)
     codes = dict(type='CodeTarget', num_codes=8)

@@ -15,7 +15,7 @@ from bimm_mm.models.checkpoints import export_branch, load_encoder
 sys.path.insert(0, str(Path(__file__).parent))
 from conftest import method_config, method_side  # noqa: E402
 
-METHODS = ['joint', 'mam2', 'bevt', 'tgm']
+METHODS = ['joint', 'mam2', 'bevt', 'tgm', 'mgmae', 'adamae']
 
 
 def build(method):
