@@ -32,28 +32,15 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import (
-    FlopCounterMode,
-    sdpa_backward_flop_count,
-    sdpa_flop_count,
-)
 
 import bimm_mm
 from bimm_mm.engine.hooks.compile_hook import compile_modules
+from bimm_mm.evaluation.analysis.flops import step_flops
+from bimm_mm.evaluation.analysis.peaks import device_name, measured_peak, synchronize
 from bimm_mm.models import TubeMasking
 from bimm_mm.utils.tables import markdown_table
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-aten = torch.ops.aten
-# torch's counter knows the attention kernels of GPUs only
-CPU_ATTENTION = {
-    aten._scaled_dot_product_flash_attention_for_cpu: (
-        lambda q, k, v, *args, **kwargs: sdpa_flop_count(q, k, v)
-    ),
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-        lambda grad, q, k, v, *args, **kwargs: sdpa_backward_flop_count(grad, q, k, v)
-    ),
-}
 
 
 def build_ours(config: str, options: dict | None = None) -> nn.Module:
@@ -213,15 +200,12 @@ class Contestant:
 
     def flops(self) -> int:
         """Multiplications and additions of forward and backward, of all matrix products."""
-        counter = FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION)
-        with counter:
-            self.loss().backward()
+        flops = step_flops(lambda: self.loss().backward())
         self.optimizer.zero_grad(set_to_none=True)
-        return counter.get_total_flops()
+        return flops
 
     def now(self) -> float:
-        if self.device.type == 'cuda':
-            torch.cuda.synchronize(self.device)
+        synchronize(self.device)
         return time.perf_counter()
 
     def _clock(self, sign: int) -> None:
@@ -233,20 +217,6 @@ def compile_blocks(model: nn.Module) -> None:
     names = ('TransformerBlock', 'VideoMAELayer', 'ViTMAELayer', 'TransformerEncoderLayer')
     blocks = [module for module in model.modules() if type(module).__name__ in names]
     compile_modules(blocks, dynamic=False)
-
-
-def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP per second of a large matrix product: the best of ten."""
-    size = 8192 if device.type == 'cuda' else 2048
-    a = torch.randn(size, size, device=device, dtype=dtype)
-    best = float('inf')
-    for _ in range(10):
-        start = time.perf_counter()
-        a @ a
-        if device.type == 'cuda':
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
 
 
 def peak_memory(name: str, args: argparse.Namespace) -> int:
@@ -291,7 +261,7 @@ def run(names: list[str], args: argparse.Namespace) -> dict:
         batch_size=args.batch_size,
         steps=args.steps,
         compile=args.compile,
-        matmul_peak_tflops=matmul_peak(device, dtype) / 1e12,
+        matmul_peak_tflops=measured_peak(device, dtype) / 1e12,
         models={},
     )
     memory = {} if args.no_memory else {name: peak_memory(name, args) for name in names}
@@ -387,12 +357,9 @@ def profile(names: list[str], args: argparse.Namespace, rows: int = 12) -> str:
 
 
 def describe_machine(device: torch.device) -> str:
-    """The processor, and the GPU where it is used."""
-    if device.type == 'cuda':
-        return torch.cuda.get_device_name(device)
-    lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').exists() else []
-    names = [line.split(':')[1].strip() for line in lines if line.startswith('model name')]
-    return f'{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads'
+    """The GPU; or the processor, and how many threads compute on it."""
+    threads = f', {torch.get_num_threads()} threads' if device.type == 'cpu' else ''
+    return device_name(device) + threads
 
 
 def table(result: dict) -> str:

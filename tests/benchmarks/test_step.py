@@ -79,26 +79,6 @@ def test_models_take_turns_and_the_figures_are_written(benchmark, tmp_path, caps
     assert '| ours | ' in output and '| linear | ' in output
 
 
-def test_attention_is_counted_as_the_matrix_products_that_it_is(benchmark):
-    attention = nn.functional.scaled_dot_product_attention
-
-    def products(q, k, v):
-        return (q @ k.transpose(2, 3)).softmax(dim=-1) @ v
-
-    counts = []
-    for function in (attention, products):
-        q, k, v = (torch.randn(2, 3, 20, 8, requires_grad=True) for _ in range(3))
-        counter = benchmark.FlopCounterMode(display=False, custom_mapping=benchmark.CPU_ATTENTION)
-        with counter:
-            result = function(q, k, v)
-        counts.append(counter.get_total_flops())
-        with counter:
-            result.sum().backward()
-        counts.append(counter.get_total_flops())
-    assert counts[0] == counts[2] == 2 * 2 * (2 * 3 * 20 * 20 * 8)
-    assert counts[1] == 5 / 4 * counts[3]  # the fused one computes the weights again
-
-
 def test_images_and_clips_are_not_compared(benchmark, monkeypatch, capsys):
     monkeypatch.setitem(benchmark.MODELS_TO_TIME, 'image', ((3, 32, 32), small_pretrainer))
     with pytest.raises(SystemExit):

@@ -19,6 +19,7 @@ from bimm_mm import compat
 from bimm_mm.engine import runner as runner_module
 from bimm_mm.engine.hooks import stop_on_signal_hook
 from bimm_mm.engine.hooks.stop_on_signal_hook import EXIT_STOPPED
+from bimm_mm.engine.optimizers import amp
 
 REPO = Path(__file__).parents[2]
 
@@ -376,7 +377,7 @@ def test_mistakes_end_the_run_before_anything_is_built(
 ):
     monkeypatch.chdir(toy)
     monkeypatch.syspath_prepend(toy)
-    monkeypatch.setattr(tool, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(amp, 'get_device', lambda: 'cpu')
     monkeypatch.setattr(runner_module, 'get_device', lambda: 'cpu')
     monkeypatch.setattr(sys, 'argv', ['train.py', *arguments])
     with pytest.raises(SystemExit) as stop:
@@ -400,15 +401,13 @@ def test_a_mistake_is_told_without_traceback_and_the_run_fails(toy):
         (True, 'float16', 'float16', 'dynamic'),
     ],
 )
-def test_amp_takes_bfloat16_where_the_device_has_it(
-    tool, monkeypatch, native, asked, dtype, loss_scale
-):
+def test_amp_takes_bfloat16_where_the_device_has_it(monkeypatch, native, asked, dtype, loss_scale):
     cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
     with monkeypatch.context() as patch:
-        patch.setattr(tool, 'get_device', lambda: 'cuda')
+        patch.setattr(amp, 'get_device', lambda: 'cuda')
         patch.setattr(torch.cuda, 'is_available', lambda: True)
         patch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: native)
-        tool.set_amp(cfg, asked)
+        amp.set_amp(cfg, asked)
     expected = dict(type='AmpOptimWrapper', dtype=dtype, loss_scale=loss_scale)
     assert cfg.optim_wrapper == expected
 
@@ -420,16 +419,16 @@ def test_amp_takes_bfloat16_where_the_device_has_it(
 
 
 @pytest.mark.parametrize('native', [True, False])
-def test_amp_on_a_cpu_takes_bfloat16_or_says_that_there_is_none(tool, monkeypatch, native):
+def test_amp_on_a_cpu_takes_bfloat16_or_says_that_there_is_none(monkeypatch, native):
     cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
-    monkeypatch.setattr(tool, 'get_device', lambda: 'cpu')
-    monkeypatch.setattr(tool, 'cpu_has_bfloat16', lambda: native)
+    monkeypatch.setattr(amp, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(amp, 'cpu_has_bfloat16', lambda: native)
     if native:
-        tool.set_amp(cfg, None)
+        amp.set_amp(cfg, None)
         assert cfg.optim_wrapper == dict(type='CpuAmpOptimWrapper', dtype='bfloat16')
     else:
         with pytest.warns(UserWarning, match='the run goes on in float32'):
-            tool.set_amp(cfg, None)
+            amp.set_amp(cfg, None)
         assert cfg.optim_wrapper == dict(type='OptimWrapper')
 
 

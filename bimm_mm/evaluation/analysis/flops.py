@@ -1,13 +1,28 @@
-"""Multiply-adds of a model: of one view, and of all views of a test."""
+"""Multiply-adds of a model: of one view, of all views of a test, and of a training step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from mmengine.config import ConfigDict
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
 
+aten = torch.ops.aten
+# torch's counter knows the attention kernels of GPUs only
+CPU_ATTENTION = {
+    aten._scaled_dot_product_flash_attention_for_cpu: (
+        lambda q, k, v, *args, **kwargs: sdpa_flop_count(q, k, v)
+    ),
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda grad, q, k, v, *args, **kwargs: sdpa_backward_flop_count(grad, q, k, v)
+    ),
+}
 CROPS = {'ThreeCrop': 3, 'TenCrop': 10}
 
 
@@ -50,6 +65,22 @@ def count_multiply_adds(model: nn.Module, size: Sequence[int]) -> int:
             if head is not None:
                 head(features)
     return counter.get_total_flops() // 2  # it counts a multiplication and an addition as two
+
+
+def step_flops(step: Callable[[], object]) -> int:
+    """Count the multiplications and additions of all matrix products of a training step.
+
+    Those of the backward pass count, and what activation checkpoints compute once more. Compiled
+    modules run uncompiled meanwhile, since the counter does not see into compiled code.
+
+    Args:
+        step: Runs forward and backward; called once.
+    """
+    eager = getattr(torch.compiler, 'set_stance', None)  # torch 2.6
+    with eager('force_eager') if eager else nullcontext():
+        with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+            step()
+    return counter.get_total_flops()
 
 
 def encoder_of(model: nn.Module) -> nn.Module:
