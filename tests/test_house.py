@@ -19,7 +19,7 @@ FLOORS = (
     ('config',),
     ('evaluation', 'visualization'),
     ('engine',),
-    ('apis', 'studies'),
+    ('apis', 'preflight', 'studies'),
     ('cli',),
     ('__main__',),
 )

@@ -13,6 +13,7 @@ COMMANDS = {
     'test': ('test.py', "test a checkpoint with a config's test settings"),
     'demo': ('demo.py', 'pretrain a small BIMM on generated clips and show what it learned'),
     'inference': ('inference.py', 'classes or features of videos'),
+    'preflight': ('misc/preflight.py', 'measure what a run will cost, and what to change'),
     'config': ('misc/print_config.py', 'print a config with everything it inherits'),
     'verify': ('misc/verify_dataset.py', 'find missing and broken files of a data set'),
     'resize': ('dataset_converters/resize_videos.py', 'rewrite videos so that they decode fast'),
