@@ -84,5 +84,29 @@ class NewSchedule:
                         scheduler.step()
 
 
+class ScheduleState:
+    """Where the schedules of a run are at a moment, with the values that they have set.
+
+    Args:
+        runner: While it trains.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        schedulers = runner.param_schedulers or []
+        if isinstance(schedulers, dict):  # of several optimizers
+            schedulers = [scheduler for several in schedulers.values() for scheduler in several]
+        self._schedulers = [(scheduler, scheduler.state_dict()) for scheduler in schedulers]
+        names = {scheduler.param_name for scheduler in schedulers}
+        groups = runner.optim_wrapper.optimizer.param_groups if names else []
+        self._groups = [(g, {key: g[key] for key in names if key in g}) for g in groups]
+
+    def restore(self) -> None:
+        """Put all back."""
+        for scheduler, state in self._schedulers:
+            scheduler.load_state_dict(state)
+        for group, values in self._groups:
+            group.update(values)
+
+
 def _groups(schedulers: Sequence[_ParamScheduler]) -> list[dict]:
     return schedulers[0].optimizer.param_groups if schedulers else []

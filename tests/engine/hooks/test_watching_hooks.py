@@ -8,11 +8,15 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bimm_mm.engine import ExplainedVarianceHook, FiniteLossHook, GradientNormHook
+from bimm_mm.engine.hooks.exact_resume_hook import ExactResumeHook
+from bimm_mm.utils.checkpoint import read_checkpoint
 
 
 class Samples(torch.utils.data.Dataset):
@@ -54,7 +58,9 @@ class TwoBranches(BaseModel):
         return losses
 
 
-def make_runner(tmp_path, model, hooks, iters=4, clip=None, accumulate=1):
+def make_runner(
+    tmp_path, model, hooks, iters=4, clip=None, accumulate=1, checkpoint=None, **settings
+):
     return Runner(
         model=model,
         work_dir=str(tmp_path),
@@ -71,11 +77,12 @@ def make_runner(tmp_path, model, hooks, iters=4, clip=None, accumulate=1):
             accumulative_counts=accumulate,
         ),
         default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2),
+            checkpoint=checkpoint or dict(type='CheckpointHook', by_epoch=False, interval=2),
             logger=dict(type='LoggerHook', interval=1000),
         ),
         custom_hooks=hooks,
         experiment_name=re.sub(r'\W', '_', str(tmp_path)),
+        **settings,
     )
 
 
@@ -150,10 +157,30 @@ def test_interval_is_positive():
 # finite losses -----------------------------------------------------------------------------------
 
 
+# at once, or one step later with a device that skips the step by itself
+WAYS = {
+    'at once': (dict(type='FiniteLossHook'), dict(type='SGD', lr=1e-4)),
+    'later': (dict(type='FiniteLossHook', late=True), dict(type='SGD', lr=1e-4, fused=True)),
+    'later, with state': (
+        dict(type='FiniteLossHook', late=True),
+        dict(type='AdamW', lr=1e-4, fused=True),
+    ),
+}
+every_way = pytest.mark.parametrize('way', WAYS)
+
+
+def make_watched(folder, model, way, iters=6, **settings):
+    hook, optimizer = WAYS[way]
+    runner = make_runner(folder, model, [hook], iters, **settings)
+    runner.optim_wrapper['optimizer'] = optimizer
+    return runner
+
+
+@every_way
 @pytest.mark.parametrize('value, said', [(float('nan'), 'nan'), (float('inf'), 'inf')])
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, value, said):
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, value, said, way):
     model = TwoBranches(bad={4: {'loss_dorsal_motion': value}})
-    runner = make_runner(tmp_path, model, [dict(type='FiniteLossHook')], iters=6)
+    runner = make_watched(tmp_path, model, way)
     with pytest.raises(FloatingPointError) as error:
         runner.train()
     assert error.match(f'iteration 4: .*loss_dorsal_motion is {said}')
@@ -163,11 +190,121 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, value, said):
     assert not (tmp_path / 'iter_4.pth').exists()  # that state is not worth saving
 
 
-def test_before_the_first_checkpoint_there_is_none(tmp_path):
+@every_way
+def test_before_the_first_checkpoint_there_is_none(tmp_path, way):
     model = TwoBranches(bad={1: {'loss_ventral_gabor': float('nan')}})
-    runner = make_runner(tmp_path, model, [dict(type='FiniteLossHook')])
+    runner = make_watched(tmp_path, model, way)
     with pytest.raises(FloatingPointError, match='iteration 1: .* Last checkpoint: none'):
         runner.train()
+
+
+@every_way
+@pytest.mark.parametrize('bad', [3, 5, 6])  # before others, before a checkpoint, the last of all
+def test_the_weights_are_those_from_before_the_bad_step(tmp_path, way, bad):
+    model = TwoBranches(bad={bad: {'loss_dorsal_motion': float('nan')}})
+    weights = []
+
+    def note(*args):
+        weights.append([p.detach().clone() for p in model.parameters()])
+
+    model.register_forward_pre_hook(note)
+    with pytest.raises(FloatingPointError, match=f'iteration {bad}:'):
+        make_watched(tmp_path, model, way, iters=6).train()
+    for now, before in zip(model.parameters(), weights[bad - 1], strict=True):
+        assert torch.equal(now, before)
+    assert not all(torch.equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
+
+
+def stopped_state(folder, way, bad):
+    """The checkpoint that a run writes which a bad step stops."""
+    folder.mkdir()
+    torch.manual_seed(0)
+    model = TwoBranches(bad={bad: {'loss_dorsal_motion': float('nan')}})
+    warm_up = dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=6)
+    runner = make_watched(folder, model, way, param_scheduler=[warm_up], checkpoint=WHOLE)
+    runner.register_hook(ExactResumeHook())
+    with pytest.raises(FloatingPointError, match=f'iteration {bad}: .*on sample 0, sample 1'):
+        runner.train()
+    checkpoint = read_checkpoint(folder / f'stopped_iter_{bad - 1}.pth')
+    history = checkpoint['message_hub']['log_scalars']['train/loss_dorsal_motion'].data[0]
+    names = ('state_dict', 'optimizer', 'param_schedulers')
+    return [checkpoint[name] for name in names], checkpoint['meta']['iter'], history.tolist()
+
+
+WHOLE = dict(type='WholeCheckpointHook', by_epoch=False, interval=100)
+
+
+def test_a_step_found_bad_later_leaves_the_state_that_one_found_at_once_does(tmp_path, monkeypatch):
+    monkeypatch.setitem(WAYS, 'at once', (WAYS['at once'][0], WAYS['later, with state'][1]))
+    at_once, later = (
+        stopped_state(tmp_path / way.replace(' ', '_'), way, bad=5)
+        for way in ('at once', 'later, with state')
+    )
+    assert str(at_once) == str(later)
+    assert 0 < at_once[0][2][0]['_last_value'][0] < 1e-4 and later[1] == 4
+    assert len(later[2]) == 4 and all(map(math.isfinite, later[2]))
+
+
+class HostReads(TorchDispatchMode):
+    """Counts the values that the host asks a tensor for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.count += operator is torch.ops.aten._local_scalar_dense.default
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('way, reads', [('at once', 1), ('later, with state', 0)])
+def test_a_guarded_step_asks_for_no_value_of_its_own(tmp_path, way, reads):
+    runner = make_watched(tmp_path, TwoBranches(), way, iters=1)
+    modes = []
+
+    def watched(step):
+        def step_watched(*args, **kwargs):
+            with HostReads() as mode:
+                modes.append(mode)
+                return step(*args, **kwargs)
+
+        return step_watched
+
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.optim_wrapper.step = watched(runner.optim_wrapper.step)
+    runner.train()
+    (mode,) = modes
+    assert mode.count == reads
+
+
+@pytest.mark.parametrize('late', [False, True])
+def test_steps_that_loss_scaling_skips_are_counted_and_too_many_stop_the_run(
+    tmp_path, late, caplog, monkeypatch
+):
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'propagate', True)
+    bad = {call: {'loss_dorsal_motion': float('inf')} for call in (2, 4, 5, 6)}
+    hook = dict(type='FiniteLossHook', patience=2, late=late)
+    runner = make_runner(tmp_path, TwoBranches(bad=bad), [hook], iters=9)
+    runner.optim_wrapper.update(type=ScaledWrapper, optimizer=dict(type='SGD', lr=1e-4, fused=True))
+    with pytest.raises(FloatingPointError, match='iteration 6: loss scaling has skipped 3 steps'):
+        runner.train()
+
+
+class ScaledWrapper(OptimWrapper):
+    """Loss scaling as of mmengine's AmpOptimWrapper, which asks for a GPU."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=2.0)
+
+    def backward(self, loss, **kwargs):
+        self.loss_scaler.scale(loss).backward()
+        self._inner_count += 1
+
+    def step(self, **kwargs):
+        self.loss_scaler.step(self.optimizer)
+        self.loss_scaler.update()
+
+    def state_dict(self):
+        return self.optimizer.state_dict()
 
 
 def test_only_losses_count(tmp_path):
