@@ -1,14 +1,19 @@
 """CompileHook: the same outputs and names, and blocks that are captured as a whole."""
 
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
 from torch import nn
 
 from bimm_mm.engine.hooks.compile_hook import CompileHook
 from bimm_mm.models import BimmViT
+
+DEMO = Path(__file__).parents[3] / 'configs/bimm/demo/joint_shapes.py'
 
 
 class Count(list):
@@ -65,6 +70,35 @@ def test_blocks_that_differ_in_drop_path_are_all_compiled():
     CompileHook(backend=captured).before_train(runner_of(model))
     model(torch.randn(2, 3, 32, 32))
     assert captured.runs == 12
+
+
+def test_whole_branches_give_the_same_losses_and_gradients_and_so_does_a_second_step():
+    def step(model):
+        torch.manual_seed(1)
+        loss, _ = model.parse_losses(model(torch.ones(2, 3, 8, 32, 32), mode='loss'))
+        model.zero_grad()
+        loss.backward()
+        return loss, model.ventral.backbone.blocks[0].attn.qkv.weight.grad.clone()
+
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(DEMO).model).train()
+    plain, plain_again = step(model), step(model)
+    captured = Count()
+    hook = CompileHook('branches', backend=captured)
+    hook.before_train(runner_of(model))
+    hook.before_train_iter(runner_of(model), 0)
+    torch.testing.assert_close(step(model), plain, rtol=1e-5, atol=1e-5)
+    seen = len(captured)
+    torch.testing.assert_close(step(model), plain_again, rtol=1e-5, atol=1e-5)
+    # blocks that both branches share, once for each; and nothing is compiled again
+    assert seen == len(captured) and captured.runs >= 8
+
+
+def test_parts_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match="part='encoder' must be one of blocks, branches"):
+        CompileHook('encoder')
+    with pytest.raises(ValueError, match='no branches'):
+        CompileHook('branches').before_train(runner_of(nn.Linear(2, 2)))
 
 
 def test_a_model_without_our_blocks_is_refused():
