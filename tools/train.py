@@ -91,7 +91,7 @@ def main() -> None:
         if stop.code != EXIT_STOPPED:  # which all processes do together
             raise
         code = EXIT_STOPPED
-    except (WriteError, FloatingPointError, TooManyBrokenSamples) as error:
+    except (ConfigError, WriteError, FloatingPointError, TooManyBrokenSamples) as error:
         fail(error)
     except OSError as error:  # the log's files are on the same disk
         if error.errno not in DISK_ERRORS:

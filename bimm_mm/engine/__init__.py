@@ -1,7 +1,8 @@
-"""What mmengine's runner calls: hooks, optimizer constructors and strategies."""
+"""What mmengine's runner calls: hooks, the lines of the log, optimizers and strategies."""
 
 from .hooks import *  # noqa: F403
 from .hooks import __all__ as _hooks
+from .log_processor import ShortLogProcessor
 from .optimizers import CpuAmpOptimWrapper, LayerDecayOptimWrapperConstructor
 from .strategies import SharedBlocksFSDPStrategy, wrap_unshared_blocks
 
@@ -10,5 +11,6 @@ __all__ = [
     'CpuAmpOptimWrapper',
     'LayerDecayOptimWrapperConstructor',
     'SharedBlocksFSDPStrategy',
+    'ShortLogProcessor',
     'wrap_unshared_blocks',
 ]

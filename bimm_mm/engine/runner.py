@@ -5,18 +5,22 @@ import logging
 import os
 import subprocess
 import sys
+import traceback
 from importlib.util import find_spec
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_distributed
+from mmengine.dist import get_world_size, is_distributed
 from mmengine.registry import RUNNERS
-from mmengine.runner import FlexibleRunner, Runner
+from mmengine.runner import BaseLoop, FlexibleRunner, Runner
+from torch.utils.data import DataLoader
 
 from ..config.check import ConfigError
 from ..models.checkpoints import forget_initialization
 from .hooks.checkpoint_hook import checkpoint_to_resume
+from .hooks.run_summary_hook import what_samples_are
+from .screen import CalmScreen, silence_upstream
 
 # Rank, world size and local rank as each launcher names them; torchrun uses torch's own names.
 LAUNCHER_VARIABLES = {
@@ -26,6 +30,67 @@ LAUNCHER_VARIABLES = {
 }
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 CPU_STRATEGIES = ('SingleDeviceStrategy', 'DDPStrategy', 'SharedBlocksFSDPStrategy')
+
+
+class CheckedLoop:
+    """For a Runner: what is wrong with the data is told in a sentence."""
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the training loop, and with it the data.
+
+        Raises:
+            ConfigError: The data set of this package cannot be used, or there is no whole batch.
+        """
+        try:
+            loop = super().build_train_loop(loop)
+        except (ValueError, OSError) as error:
+            if is_ours(error):
+                raise ConfigError(f'train_dataloader.dataset: {plain(error)}') from error
+            raise
+        check_steps(loop.dataloader)
+        return loop
+
+
+class CalmRunner(CheckedLoop, CalmScreen, Runner):
+    """mmengine's Runner; the screen shows what counts, the log file everything."""
+
+
+class CalmFlexibleRunner(CheckedLoop, CalmScreen, FlexibleRunner):
+    """mmengine's FlexibleRunner; the screen shows what counts, the log file everything."""
+
+
+def check_steps(loader: DataLoader) -> None:
+    """Raise ConfigError where an epoch of a training has no step."""
+    try:
+        steps, samples = len(loader), len(loader.dataset)
+    except TypeError:  # a stream
+        return
+    if steps:
+        return
+    batch, processes = loader.batch_sampler.batch_size, get_world_size()
+    largest = samples // processes
+    fewer = f'train_dataloader.batch_size={largest} or less, or ' if largest else ''
+    raise ConfigError(
+        f'{samples} {what_samples_are(loader.dataset)} / ({processes} x {batch}) = 0 steps per '
+        'epoch, since train_dataloader.drop_last leaves out the incomplete batch. Paste: '
+        f'--cfg-options {fewer}train_dataloader.drop_last=False'
+    )
+
+
+def is_ours(error: Exception) -> bool:
+    """Whether this package raised an error; mmengine's registry raises each once more."""
+    while error.__context__ is not None:
+        error = error.__context__
+    frames = list(traceback.walk_tb(error.__traceback__))
+    module = frames[-1][0].f_globals.get('__name__', '') if frames else ''
+    return module.partition('.')[0] == __name__.partition('.')[0]
+
+
+def plain(error: Exception) -> str:
+    """The message of an error, without what mmengine's registry put before it."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error)
 
 
 def check_strategy(cfg: Config) -> None:
@@ -47,11 +112,12 @@ def build_runner(cfg: Config) -> Runner | FlexibleRunner:
     that file may be gone, or on another machine. The config in checkpoints and in the work dir
     still names it.
     """
+    silence_upstream()
     if cfg.get('runner_type'):
         return RUNNERS.build(cfg)
     if cfg.get('find_unused_parameters') and cfg.get('model_wrapper_cfg'):
         cfg.model_wrapper_cfg.find_unused_parameters = True  # mmengine reads only one of the two
-    kind = FlexibleRunner if cfg.get('strategy') else Runner
+    kind = CalmFlexibleRunner if cfg.get('strategy') else CalmRunner
     if checkpoint_to_resume(cfg) is None:
         return kind.from_cfg(cfg)
     runner = kind.from_cfg(without_initialization(cfg))

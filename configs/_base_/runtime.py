@@ -15,6 +15,8 @@ default_hooks = dict(
     garbage=dict(type='GarbageCollectionHook'),
     # SIGTERM and SIGUSR1 write a checkpoint and end the run with exit code 75
     stop=dict(type='StopOnSignalHook'),
+    # what was found and how long it takes; at the end, what was written and what comes next
+    summary=dict(type='RunSummaryHook'),
     # broken videos and images are replaced and reported; above this share, the run stops
     broken_samples=dict(type='BrokenSamplesHook', max_share=0.01),
 )
@@ -25,8 +27,13 @@ model_wrapper_cfg = dict(
     find_unused_parameters=False,
     gradient_as_bucket_view=True,
 )
-# averages over the window; the gradient norms of the groups are measured once in it
-log_processor = dict(window_size=50, mean_pattern=r'loss|time|explained|accuracy|grad_norm$')
+# averages over the window; the gradient norms of the groups are measured once in it. The screen has
+# a short line per interval, the log file and vis_data/scalars.json have all numbers
+log_processor = dict(
+    type='ShortLogProcessor',
+    window_size=50,
+    mean_pattern=r'loss|time|explained|acc|grad_norm$',
+)
 # curves as vis_data/scalars.json in the work folder; for TensorBoard (pip install tensorboard) add
 # dict(type='TensorboardVisBackend')
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])

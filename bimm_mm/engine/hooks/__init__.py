@@ -13,6 +13,7 @@ from .gradient_norm_hook import GradientNormHook
 from .matmul_precision_hook import MatmulPrecisionHook
 from .reconstruction_hook import ReconstructionHook
 from .resize_moments_hook import ResizeMomentsHook
+from .run_summary_hook import RunSummaryHook
 from .running_statistics_hook import SyncRunningStatisticsHook
 from .short_history_hook import ShortHistoryHook
 from .stop_on_signal_hook import StopOnSignalHook
@@ -30,6 +31,7 @@ __all__ = [
     'MatmulPrecisionHook',
     'ReconstructionHook',
     'ResizeMomentsHook',
+    'RunSummaryHook',
     'ShortHistoryHook',
     'StopOnSignalHook',
     'SyncRunningStatisticsHook',

@@ -1,0 +1,194 @@
+"""Say what a run found and how long it is, and at its end what was written and what comes next."""
+
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size, master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ...utils.commands import command, quoted
+
+
+@HOOKS.register_module()
+class RunSummaryHook(Hook):
+    """Log what a training found, how long it is and where it writes; at the end, what to do next.
+
+    At the start: samples and classes of each data set, the model's parameters, steps per epoch and
+    of the whole run, and the folder with what will lie in it. At the end: the files that are there,
+    and the commands that use them, ready to be pasted.
+    """
+
+    priority = 'LOWEST'  # the last checkpoint is written before
+
+    @master_only
+    def before_train(self, runner: Runner) -> None:
+        """Log what was found."""
+        self._start = time.monotonic()
+        runner.logger.info('\n'.join([*found(runner), *plan(runner), *places(runner)]))
+
+    @master_only
+    def after_train(self, runner: Runner) -> None:
+        """Log what was written and what comes next."""
+        taken = timedelta(seconds=round(time.monotonic() - self._start))
+        lines = [f'Done in {taken}. In {quoted(runner.work_dir)}:', *written(runner)]
+        following = next_commands(runner)
+        if following:
+            lines += ['Next:', *(f'  {line}' for line in following)]
+        runner.logger.info('\n'.join(lines))
+
+
+def found(runner: Runner) -> list[str]:
+    """Data sets with their numbers of samples and classes, and the model."""
+    lines = [describe('Training', runner.train_dataloader)]
+    if runner.val_loop is not None:
+        lines.append(describe('Validation', runner.val_dataloader))
+    model = unwrapped(runner.model)
+    parameters = sum(p.numel() for p in model.parameters())
+    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    more = f', {frozen / 1e6:.4g} M of them frozen' if frozen else ''
+    lines.append(f'Model: {type(model).__name__}, {parameters / 1e6:.4g} M parameters{more}')
+    return lines
+
+
+def describe(what: str, loader: DataLoader) -> str:
+    """``Training: 25 videos of 5 classes in data/own``."""
+    dataset = loader.dataset
+    while hasattr(dataset, 'dataset'):  # a wrapper's, as that of ExactResumeHook
+        dataset = dataset.dataset
+    kind = what_samples_are(dataset)
+    try:
+        number = f'{len(dataset):,} {kind}'
+    except TypeError:  # a stream
+        number = kind
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    of = f' of {len(classes)} classes' if classes else ''
+    place = getattr(dataset, 'ann_file', '') or getattr(dataset, 'data_root', '')
+    where = f' in {place}' if isinstance(place, str | os.PathLike) and place else ''
+    return f'{what}: {number}{of}{where}'
+
+
+def what_samples_are(dataset: object) -> str:
+    """'videos', 'images', or 'samples' where neither is known, by the name of the data set."""
+    names = ' '.join(c.__name__ for c in type(dataset).__mro__)
+    return next((f'{k.lower()}s' for k in ('Video', 'Image') if k in names), 'samples')
+
+
+def plan(runner: Runner) -> list[str]:
+    """Steps per epoch and of the run, and how many samples a step has."""
+    loop, processes = runner.train_loop, get_world_size()
+    batch = getattr(runner.train_dataloader.batch_sampler, 'batch_size', 1)
+    step = f'{batch} samples a step' if processes == 1 else f'{processes} x {batch} samples a step'
+    epochs = getattr(loop, 'max_epochs', None)
+    if getattr(loop, '_by_epoch', None) is False or epochs is None or epochs <= 1:
+        length = f'{loop.max_iters:,} steps'
+    else:
+        per_epoch = loop.max_iters // epochs
+        length = f'{epochs} epochs of {per_epoch:,} steps, {loop.max_iters:,} in all'
+    done = f', {runner.iter:,} of them done' if runner.iter else ''
+    device = next(unwrapped(runner.model).parameters()).device.type
+    return [f'Plan: {length}{done}; {step} on {device}']
+
+
+def places(runner: Runner) -> list[str]:
+    """Where things are written, and how often a checkpoint is."""
+    hook = next((h for h in runner.hooks if hasattr(h, 'max_keep_ckpts')), None)
+    often = ''
+    if hook is not None and hook.interval > 0:
+        unit = 'epochs' if hook.by_epoch else 'steps'
+        every = unit[:-1] if hook.interval == 1 else f'{hook.interval} {unit}'
+        last = ' and at the end' if hook.save_last else ''
+        often = f'; a checkpoint every {every}{last}'
+    log = f'{runner.timestamp}/'
+    return [f'Writing to {quoted(runner.work_dir)}: log and curves in {log}{often}']
+
+
+def written(runner: Runner) -> list[str]:
+    """The files of a run that somebody will want, with what they are."""
+    folder, last = Path(runner.work_dir), last_checkpoint(runner)
+    found_files: list[tuple[str, str]] = []
+    if last is not None:
+        found_files.append((os.path.relpath(last, folder), 'the last checkpoint'))
+        best = sorted(last.parent.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
+        found_files += [(os.path.relpath(path, folder), 'the best one') for path in best[-1:]]
+    config = config_file(runner)
+    if config is not None:
+        found_files.append((config.name, 'the config, with all that was set'))
+    found_files.append((f'{runner.timestamp}/{runner.timestamp}.log', 'the log'))
+    if (folder / runner.timestamp / 'vis_data/scalars.json').is_file():
+        found_files.append((f'{runner.timestamp}/vis_data/', 'all numbers, and pictures if asked'))
+    width = max(len(name) for name, _ in found_files)
+    return [f'  {name:{width}}  {what}' for name, what in found_files]
+
+
+def next_commands(runner: Runner) -> list[str]:
+    """Commands that look at the run and go on with it, ready to be pasted."""
+    last, model = last_checkpoint(runner), runner.cfg.get('model') or {}
+    if last is None:
+        return []
+    lines = [f'{command("curves", "analysis_tools/plot_logs.py")} {quoted(runner.work_dir)}']
+    if hasattr(unwrapped(runner.model), 'branch_names'):
+        place = data_root(runner.cfg) or 'VIDEO'
+        draw = command('reconstruct', 'visualization/reconstruct.py')
+        lines.append(f'{draw} {quoted(last)} {quoted(place)}')
+        if 'dorsal' in unwrapped(runner.model).branch_names:
+            backbone = (model.get('dorsal') or model)['backbone']
+            lines.append(_finetune(runner, last, backbone, 'dorsal' in model))
+    elif runner.cfg.get('test_dataloader') and runner.cfg.get('test_evaluator'):
+        best = sorted(last.parent.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
+        checkpoint = quoted((best or [last])[-1])
+        lines.append(f'{command("test", "test.py")} {checkpoint}')
+        if 'cls_head' in model:
+            lines.append(f'{command("inference", "inference.py")} {checkpoint} VIDEOS')
+    return lines
+
+
+def _finetune(runner: Runner, last: Path, backbone: dict, has_branches: bool) -> str:
+    """The command that finetunes the dorsal encoder on one's own classes."""
+    options = [f'data_root={quoted(data_root(runner.cfg) or "VIDEOS")}', 'num_classes=N']
+    options.append(f'start={quoted(last)}')
+    if not has_branches:
+        options.append('prefix=backbone.')
+    defaults = dict(arch='base', num_frames=16, img_size=224)
+    options += [
+        f'{key}={backbone[key]}'
+        for key, default in defaults.items()
+        if isinstance(backbone.get(key, default), str | int)
+        and backbone.get(key, default) != default
+    ]
+    return f'{command("train", "train.py")} finetune_own_vitb --cfg-options {" ".join(options)}'
+
+
+def data_root(cfg: Config) -> str:
+    """The folder of the training's videos; '' if it is not known."""
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+    root = dataset.get('data_root')
+    return root if isinstance(root, str) else ''
+
+
+def last_checkpoint(runner: Runner) -> Path | None:
+    """The checkpoint that the run wrote last."""
+    for hook in runner.hooks:
+        path = getattr(hook, 'last_ckpt', None)
+        if path and Path(path).is_file():
+            return Path(path)
+    return None
+
+
+def config_file(runner: Runner) -> Path | None:
+    """The config in the work folder."""
+    name = runner.cfg.filename and Path(runner.cfg.filename).name
+    path = Path(runner.work_dir) / (name or f'{runner.timestamp}.py')
+    return path if path.is_file() else None
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model without DistributedDataParallel around it."""
+    return model.module if is_model_wrapper(model) else model

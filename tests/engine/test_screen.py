@@ -1,0 +1,135 @@
+"""What a training shows: what was found, short lines, what was written, and nothing else."""
+
+import warnings
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, MODELS
+
+from bimm_mm.config.check import ConfigError
+from bimm_mm.engine.log_processor import numbers
+from bimm_mm.engine.runner import build_runner
+from bimm_mm.engine.screen import silence_upstream
+
+RUNTIME = 'configs/_base_/runtime.py'
+
+
+@DATASETS.register_module()
+class ThreeOfTwoClasses(torch.utils.data.Dataset):
+    metainfo = dict(classes=('cat', 'dog'))
+
+    def __init__(self, length: int = 3) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict:
+        return dict(inputs=torch.tensor([float(index)]))
+
+
+@MODELS.register_module()
+class OneWeight(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(1, 1)
+
+    def forward(self, inputs, mode='tensor'):
+        return dict(loss=self.linear(torch.stack(list(inputs))).square().mean())
+
+
+@pytest.fixture
+def config(tmp_path, request) -> Config:
+    runtime = Config.fromfile(request.config.rootpath / RUNTIME)
+    loader = dict(
+        batch_size=2,
+        dataset=dict(type='ThreeOfTwoClasses'),
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        collate_fn=dict(type='pseudo_collate'),
+    )
+    return Config(
+        runtime.to_dict()
+        | dict(
+            model=dict(type='OneWeight'),
+            train_dataloader=loader,
+            train_cfg=dict(by_epoch=True, max_epochs=2),
+            optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01)),
+            default_scope='mmengine',
+            work_dir=str(tmp_path / 'run'),
+            experiment_name=tmp_path.name,
+        )
+    )
+
+
+def test_the_screen_has_what_counts_and_the_file_has_all(config, tmp_path, capsys):
+    build_runner(config).train()
+    screen = capsys.readouterr().out
+    lines = screen.splitlines()
+    first = next(number for number, line in enumerate(lines) if 'loss' in line)
+    assert first < 12
+    assert 'Training: 3 samples of 2 classes' in screen
+    assert 'Plan: 2 epochs of 2 steps, 4 in all; 2 samples a step on cpu' in screen
+    assert 'a checkpoint every 5 epochs and at the end' in screen
+    losses = [line for line in lines if 'epoch ' in line and 'loss' in line]
+    assert 'epoch 1/2 step 2/2' in losses[0] and 'epoch 2/2 step 2/2' in losses[1]
+    assert max(map(len, losses)) < 120
+    end = screen[screen.index('Done in') :]
+    assert 'epoch_2.pth' in end and 'the last checkpoint' in end
+    assert '.log' in end and 'Next:' in end and 'curves' in end
+    for unwanted in ('System environment', 'Config:', 'Hooks will be', 'Exp name', 'FileClient'):
+        assert unwanted not in screen
+    (file,) = (tmp_path / 'run').glob('*/*.log')
+    text = file.read_text()
+    for kept in ('System environment', 'Config:', 'Hooks will be', 'Epoch(train)'):
+        assert kept in text
+
+
+def test_debugging_shows_everything(config, capsys):
+    config.log_level = 'DEBUG'
+    build_runner(config)
+    assert 'System environment' in capsys.readouterr().out
+
+
+def test_a_warning_is_shown_as_one(config, capsys):
+    build_runner(config)
+    MMLogger.get_current_instance().warning('mind the gap')
+    assert 'WARNING mind the gap' in capsys.readouterr().out
+
+
+def test_a_short_line_says_how_well_it_goes():
+    stages = dict(explained_ventral_gabor=0.8, explained_dorsal_motion=-0.254)
+    losses = dict(loss_ventral_gabor=1.0, loss_dorsal_motion=2.0)
+    assert numbers(dict(loss=3.0, grad_norm=1.25, **losses, **stages)) == [
+        'loss 3',
+        'explained ventral gabor 80 %, dorsal motion -25 %',
+        'gradient 1.25',
+    ]
+    assert numbers(dict(loss=1.5, loss_cls=1.5, top1_acc=0.25)) == ['loss 1.5', 'top1 25%']
+    assert numbers(dict(loss=3.0, loss_a=1.0, loss_b=2.0)) == ['loss 3', 'a 1', 'b 2']
+
+
+def test_an_epoch_without_a_step_is_told_with_the_numbers(config):
+    config.train_dataloader.update(batch_size=4, drop_last=True)
+    with pytest.raises(ConfigError) as error:
+        build_runner(config).train()
+    assert '3 samples / (1 x 4) = 0 steps per epoch' in str(error.value)
+    assert '--cfg-options train_dataloader.batch_size=3 or less' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'text, said',
+    [
+        ("'pin_memory' argument is set as true but no accelerator is found, then", False),
+        ('This DataLoader will create 4 worker processes in total. Our suggested', False),
+        ('pin_memory of another kind', True),
+    ],
+)
+def test_only_named_warnings_are_silenced(text, said):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        silence_upstream()
+        warnings.warn(text, UserWarning, stacklevel=1)
+    assert bool(caught) is said
