@@ -67,11 +67,13 @@ class VideoModel:
         checkpoint: A finetuned model; for features, an exported encoder or a pretraining
             checkpoint, of which the dorsal branch is taken, will do.
         device: 'cuda', 'cpu', ...; the accelerator, where there is one, by default.
-        classes: Names of the classes, or a file with one per line.
+        classes: Names of the classes, or a file with one per line. None for those that the
+            checkpoint knows, as one trained on a folder per class does.
 
     Raises:
         FileNotFoundError: There is no config or checkpoint.
-        ValueError: The checkpoint is none, would run code, or has no encoder that fits.
+        ValueError: The checkpoint is none, would run code, or has no encoder that fits, or the
+            config cannot test.
     """
 
     def __init__(
@@ -83,6 +85,12 @@ class VideoModel:
     ) -> None:
         cfg = config if isinstance(config, Config) else Config.fromfile(config)
         cfg = cfg.copy()
+        if not cfg.get('test_dataloader'):
+            name = cfg.filename or 'the config'
+            raise ValueError(
+                f'{name} has no test_dataloader: a config of finetuning is needed, such as the one '
+                'in the work folder of the checkpoint'
+            )
         forget_initialization(cfg.model)
         self.scope = cfg.get('default_scope') or 'mmengine'
         init_default_scope(self.scope)
@@ -93,7 +101,15 @@ class VideoModel:
         decode_elsewhere(self.pipeline, TIMEOUT)
         if isinstance(classes, str | os.PathLike):
             classes = Path(classes).read_text().splitlines()
-        self.classes = classes
+        self.classes = self._known_classes(checkpoint) if classes is None else classes
+
+    def _known_classes(self, checkpoint: str | os.PathLike) -> list[str] | None:
+        """Names that a Runner wrote into the checkpoint, of as many classes as the head has."""
+        meta = read_checkpoint(checkpoint).get('meta') or {}
+        names = (meta.get('dataset_meta') or {}).get('classes') or ()
+        head = getattr(self.model, 'cls_head', None)
+        number = getattr(head, 'num_classes', None)
+        return list(names) if self.misfit is None and len(names) == number else None
 
     def _load(self, checkpoint: str | os.PathLike) -> ValueError | None:
         """Load the model, or else its encoder; return why the model did not load in that case."""
@@ -109,12 +125,12 @@ class VideoModel:
         return None
 
     @torch.no_grad()
-    def classify(self, video: str | os.PathLike, top: int = 5) -> list[Prediction]:
+    def classify(self, video: str | os.PathLike, top: int | None = 5) -> list[Prediction]:
         """Predict the most likely classes of a video, best first.
 
         Args:
             video: The file.
-            top: How many; all, if there are fewer.
+            top: How many; all, if there are fewer, or for None.
 
         Raises:
             VideoError: The file cannot be decoded.
@@ -124,7 +140,9 @@ class VideoModel:
         if self.misfit is not None:
             raise ValueError(f'no classes, only features: {self.misfit}')
         (sample,) = self.model.test_step(pseudo_collate([self.read(video)]))
-        scores, labels = sample.pred_score.topk(min(top, len(sample.pred_score)))
+        scores, labels = sample.pred_score.topk(
+            min(top or len(sample.pred_score), len(sample.pred_score))
+        )
         return [
             Prediction(label, score, self.classes[label] if self.classes else None)
             for score, label in zip(scores.tolist(), labels.tolist(), strict=True)

@@ -1,5 +1,7 @@
 """bimm_mm.apis and tools/inference.py on videos written by the test."""
 
+import csv
+import json
 import os
 from pathlib import Path
 
@@ -163,6 +165,18 @@ def test_the_tool(config, checkpoint, videos, call_tool, capsys, tmp_path):
     code, text = call(config, checkpoint, short, '--classes', names, *options)
     assert code == 0
     assert text.out.splitlines() == [str(short), '    6.8%  class 7']
+
+    table = tmp_path / 'out.csv'
+    code, text = call(config, checkpoint, videos, '--classes', names, '--out', table, *options)
+    rows = {Path(row['file']).name: row for row in csv.DictReader(table.open())}
+    assert rows['short.mp4']['prediction'] == 'class 7' and rows['short.mp4']['error'] == ''
+    assert sum(float(rows['short.mp4'][f'score class {k}']) for k in range(101)) == pytest.approx(
+        1, abs=1e-3
+    )
+    assert all(rows[name]['error'] for name in BROKEN)
+    call(config, checkpoint, short, '--out', tmp_path / 'out.json', *options)
+    (entry,) = json.loads((tmp_path / 'out.json').read_text())
+    assert entry['file'] == str(short) and entry['predictions'][0]['label'] == 7
 
     code, text = call(config, checkpoint, videos, '--features', tmp_path / 'out', *options)
     assert code == '3 of 5 videos failed'

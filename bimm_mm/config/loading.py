@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from .arguments import did_you_mean
 from .check import RUNNER_KEYS, TOOL_KEYS, ConfigError, check_options
+from .from_checkpoint import config_of_checkpoint
 from .paths import CONFIGS
 from .variables import overshadowed, set_variables, variables_of
 
@@ -42,16 +43,24 @@ def find_config(path: str | os.PathLike, folder: str | os.PathLike = CONFIGS) ->
     )
 
 
-def merge_config(config: str, options: dict) -> Config:
+def merge_config(config: str | None, options: dict, checkpoint: str | None = None) -> Config:
     """Load a config and merge overrides, ``{'train_dataloader.batch_size': 4, ...}``, into it.
 
     An override of one of the recipe's variables, ``{'num_classes': 5}``, holds wherever the recipe
     reads it: see :mod:`.variables`.
 
+    Args:
+        config: Its file, or a recipe's name. None for the one that ``checkpoint`` was trained with.
+        options: The overrides.
+        checkpoint: Read where there is no config.
+
     Raises:
         ConfigError: There is no such file, it imports a package that is not installed, or an
             override, or a variable that the file sets, reaches nothing.
+        OSError, ValueError: There is no such checkpoint, or it is none.
     """
+    if config is None:
+        return _merge_into_checkpoints(checkpoint, options)
     path = find_config(config, CONFIGS)
     try:
         cfg = Config.fromfile(path)
@@ -62,6 +71,20 @@ def merge_config(config: str, options: dict) -> Config:
         raise ConfigError(f'{config}: custom_imports cannot be imported: {cause}') from error
     check_options(cfg, options)
     cfg, options = _set_variables(path, cfg, options)
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def _merge_into_checkpoints(checkpoint: str, options: dict) -> Config:
+    """The config of a checkpoint with overrides; its recipe's variables have been read already."""
+    cfg = config_of_checkpoint(checkpoint)
+    check_options(cfg, options)
+    for key in options:
+        if key.split('.')[0] not in RUNNER_KEYS | TOOL_KEYS:
+            raise ConfigError(
+                f'--cfg-options {key}: nobody reads this setting of the config in {checkpoint}. '
+                'Set what became of it, or give the recipe as well'
+            )
     cfg.merge_from_dict(options)
     return cfg
 
@@ -99,21 +122,28 @@ def _set_variables(path: Path, cfg: Config, options: dict) -> tuple[Config, dict
     )
 
 
-def read_config(config: str, options: dict, launcher: str, work_dir: str | None) -> Config:
+def read_config(
+    config: str | None,
+    options: dict,
+    launcher: str,
+    work_dir: str | None,
+    checkpoint: str | None = None,
+) -> Config:
     """Load a config with overrides, launcher and work dir merged into it.
 
     Args:
-        config: Path of the file.
+        config: Path of the file, or None.
         options: Overrides, as of :func:`merge_config`.
         launcher: One of ``LAUNCHERS``.
         work_dir: For logs and checkpoints; None for the config's, else ``work_dirs/<its name>``.
+        checkpoint: Whose own config is read where ``config`` is None.
 
     Raises:
         ConfigError: There is no such file, or an override reaches nothing.
     """
-    cfg = merge_config(config, options)
+    cfg = merge_config(config, options, checkpoint)
     cfg.launcher = launcher
-    default = str(Path('work_dirs') / Path(cfg.filename).stem)
+    default = str(Path('work_dirs') / Path(cfg.filename or checkpoint).stem)
     cfg.work_dir = work_dir or cfg.get('work_dir') or default
     cfg.env_cfg = cfg.get('env_cfg') or dict(dist_cfg=dict(backend='nccl'))
     return cfg

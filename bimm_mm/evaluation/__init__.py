@@ -1,5 +1,5 @@
 """How good an encoder is, and what it costs."""
 
-from .metrics import MeanAbsoluteError
+from .metrics import ClassificationResults, MeanAbsoluteError
 
-__all__ = ['MeanAbsoluteError']
+__all__ = ['ClassificationResults', 'MeanAbsoluteError']

@@ -92,9 +92,12 @@ def check_fit(model: nn.Module, state: dict[str, Tensor], name: str | os.PathLik
     if problems:
         shown = '\n  '.join(problems[:8])
         more = f'\n  and {len(problems) - 8} more' if len(problems) > 8 else ''
+        files = sorted(Path(name).absolute().parent.glob('*.py'))
+        beside = [file for file in files if 'model = dict(' in file.read_text(errors='ignore')]
+        config = f'\nbeside it lies the config {os.path.relpath(beside[0])}' if beside else ''
         raise ValueError(
             f'checkpoint {name} does not fit the model (is it of another architecture or number '
-            f'of classes, or an encoder without a head?):\n  {shown}{more}'
+            f'of classes, or an encoder without a head?):\n  {shown}{more}{config}'
         )
 
 

@@ -1,4 +1,5 @@
 from .animation import animate_reconstruction, save_animation
+from .confusion import draw_confusion
 from .inputs import read_clip, read_image
 from .pictures import BranchPicture, StagePicture, picture_branch
 from .reconstruction import draw_reconstruction, save_figure
@@ -10,6 +11,7 @@ __all__ = [
     'StagePicture',
     'TargetView',
     'animate_reconstruction',
+    'draw_confusion',
     'draw_reconstruction',
     'picture_branch',
     'read_clip',

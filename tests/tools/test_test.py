@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS
 
 REPO = Path(__file__).parents[2]
@@ -152,7 +153,8 @@ def test_a_checkpoint_that_would_run_code_is_refused(toy, main):
 
 def test_a_checkpoint_for_another_number_of_classes_is_refused(main):
     shapes = r'linear.weight has shape \(1, 1\), the model needs \(3, 1\)'
-    with pytest.raises(SystemExit, match=f'two.pth does not fit the model.*\n  {shapes}$'):
+    beside = '\nbeside it lies the config toy.py$'
+    with pytest.raises(SystemExit, match=f'two.pth does not fit the model.*\n  {shapes}{beside}'):
         main('toy.py', 'two.pth', '--cfg-options', 'model.classes=3')
 
 
@@ -203,3 +205,61 @@ def test_slurm_script_hands_everything_to_srun(toy):
     assert result.stdout.strip().endswith(
         'tools/test.py toy.py --launcher slurm two.pth --dump o.pkl'
     )
+
+
+@DATASETS.register_module()
+class ThreeNamedNumbers(torch.utils.data.Dataset):
+    metainfo = dict(classes=('low', 'high'))
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.tensor([float(index)]), data_samples=int(index > 1))
+
+    def get_data_info(self, index):
+        return dict(filename=f'clip {index}.mp4')
+
+
+@MODELS.register_module()
+class HighOrLow(BaseModel):
+    def __init__(self, head=None):
+        super().__init__()
+        self.threshold = torch.nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        high = (torch.stack(list(inputs)) > self.threshold).float()
+        scores = torch.cat([1 - high, high], 1)
+        return [
+            dict(pred_score=score, gt_label=torch.tensor([label]))
+            for score, label in zip(scores, data_samples, strict=True)
+        ]
+
+
+def test_a_classifier_is_reported_by_class_and_file_with_the_checkpoints_own_config(
+    tmp_path, monkeypatch, capsys, call_tool
+):
+    config = """
+default_scope = 'mmengine'
+model = dict(type='HighOrLow', head=dict(num_classes=2))
+test_dataloader = dict(
+    batch_size=2, num_workers=0, dataset=dict(type='ThreeNamedNumbers'),
+    sampler=dict(type='DefaultSampler', shuffle=False), collate_fn=dict(type='pseudo_collate'))
+test_cfg = dict(type='TestLoop')
+test_evaluator = dict(type='DumpResults', out_file_path='all.pkl')
+work_dir = 'runs'
+"""
+    monkeypatch.chdir(tmp_path)
+    state = dict(threshold=torch.tensor(0.5))
+    torch.save(dict(state_dict=state, meta=dict(cfg=config)), 'half.pth')
+    call_tool('tools/test.py', 'half.pth')
+    shown = capsys.readouterr().out
+    assert 'Accuracy 66.7% of 3' in shown and 'low' in shown
+    assert (tmp_path / 'runs/test/half/confusion.png').stat().st_size > 1000
+    lines = (tmp_path / 'runs/test/half/predictions.csv').read_text().splitlines()
+    assert lines[0] == 'file,label,prediction,score,score low,score high'
+    assert lines[1:] == [
+        'clip 0.mp4,low,low,1.000000,1.000000,0.000000',
+        'clip 1.mp4,low,high,1.000000,0.000000,1.000000',
+        'clip 2.mp4,high,high,1.000000,0.000000,1.000000',
+    ]

@@ -23,7 +23,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import bimm_mm  # noqa: F401
-from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.cli.arguments import add_config_options, fail, take_config_from_checkpoint
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import merge_config
 from bimm_mm.evaluation.analysis.attention_distance import attention_distance
@@ -39,14 +39,22 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='of pretraining, with probe_train and probe_test')
-    parser.add_argument('checkpoint', help='that pretraining wrote, or an exported encoder')
+    parser.add_argument(
+        'config', help="of pretraining, with probe_train and probe_test; default: the checkpoint's"
+    )
+    parser.add_argument(
+        'checkpoint', nargs='?', help='that pretraining wrote, or an exported encoder'
+    )
     parser.add_argument('--labels', nargs='+', default=['motion', 'shape', 'texture'])
     parser.add_argument('--branches', nargs='+', choices=('ventral', 'dorsal'))
     parser.add_argument('--out-dir', type=Path, default='work_dirs/pathway')
     parser.add_argument('--k', type=int, default=20, help='nearest neighbors; default: 20')
     add_config_options(parser, 'probe_test.batch_size=16')
-    return parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args()
+    take_config_from_checkpoint(args)
+    if args.checkpoint is None:
+        parser.error('the checkpoint is missing')
+    return args
 
 
 def build_encoder(cfg: Config, branch: str, checkpoint: str | None) -> nn.Module:
@@ -137,7 +145,7 @@ def main() -> None:
     """Probe the blocks of each branch, and draw."""
     args = parse_args()
     try:
-        cfg = merge_config(args.config, args.cfg_options)
+        cfg = merge_config(args.config, args.cfg_options, args.checkpoint)
         init_default_scope(cfg.get('default_scope') or 'mmengine')
         branches = args.branches or [name for name in ('ventral', 'dorsal') if name in cfg.model]
         missing = [name for name in branches if name not in cfg.model]

@@ -19,7 +19,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
 import bimm_mm  # noqa: F401
-from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.cli.arguments import add_config_options, fail, take_config_from_checkpoint
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import merge_config
 from bimm_mm.evaluation.analysis.stage_gradients import compare_gradients, stage_gradients
@@ -62,10 +62,11 @@ def main() -> None:
     parser.add_argument('--out-dir', type=Path, default='work_dirs/gradients')
     add_config_options(parser, 'train_dataloader.batch_size=4')
     args = parser.parse_intermixed_args()
+    take_config_from_checkpoint(args)
     if args.batches < 1:
         parser.error(f'--batches {args.batches} must be at least 1')
     try:
-        cfg = merge_config(args.config, args.cfg_options)
+        cfg = merge_config(args.config, args.cfg_options, args.checkpoint)
         init_default_scope(cfg.get('default_scope') or 'mmengine')
         forget_initialization(cfg.model)
         set_random_seed(0)

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 import bimm_mm  # noqa: F401
-from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.cli.arguments import add_config_options, fail, take_config_from_checkpoint
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import read_config
 from bimm_mm.evaluation.functional.features import encode_labeled, labeled_loaders
@@ -27,7 +27,10 @@ from bimm_mm.models.checkpoints import load_encoder
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='a recognition config, or one of the demo')
+    parser.add_argument(
+        'config',
+        help="of recognition, or with probe_train and probe_test; default: the checkpoint's own",
+    )
     parser.add_argument(
         'checkpoint',
         nargs='?',
@@ -47,7 +50,9 @@ def parse_args() -> argparse.Namespace:
         '--temperature', type=float, default=0.07, help='of their votes; default: %(default)s'
     )
     add_config_options(parser, 'val_dataloader.batch_size=4')
-    return parser.parse_args()
+    args = parser.parse_intermixed_args()
+    take_config_from_checkpoint(args)
+    return args
 
 
 def build_encoder(cfg: Config, branch: str) -> tuple[nn.Module, nn.Module]:
@@ -79,7 +84,7 @@ def main() -> None:
     """Encode both sets, and print the accuracy."""
     args = parse_args()
     try:
-        cfg = read_config(args.config, args.cfg_options, 'none', None)
+        cfg = read_config(args.config, args.cfg_options, 'none', None, args.checkpoint)
         init_default_scope(cfg.get('default_scope') or 'mmengine')
         torch.manual_seed(0)  # for random weights
         encoder, preprocessor = build_encoder(cfg, args.branch)

@@ -19,7 +19,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from bimm_mm.apis import VideoModel
-from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.cli.arguments import add_config_and_checkpoint, add_config_options, fail
 from bimm_mm.config.loading import merge_config
 
 BATCHES = (2, 1, 3)  # of random clips that are compared; the first is traced
@@ -101,8 +101,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config of the finetuned model')
-    parser.add_argument('checkpoint', help='the model')
+    add_config_and_checkpoint(parser, 'of the finetuned model', 'the model')
     parser.add_argument('out', metavar='OUT', help='file to write, .onnx or .pt2')
     parser.add_argument(
         '--tolerance',
@@ -111,7 +110,7 @@ def parse_args() -> argparse.Namespace:
         help='largest difference to PyTorch, as a part of the largest score; default: %(default)s',
     )
     add_config_options(parser, 'model.backbone.img_size=256')
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     if not args.out.endswith(('.onnx', '.pt2')):
         parser.error(f'{args.out}: must end in .onnx or .pt2')
     return args
@@ -125,7 +124,7 @@ def main() -> None:
     try:
         if not out.parent.is_dir():
             raise FileNotFoundError(f'no folder {out.parent.absolute()} to write {out.name} into')
-        model = build(merge_config(args.config, args.cfg_options), args.checkpoint)
+        model = build(merge_config(args.config, args.cfg_options, args.checkpoint), args.checkpoint)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f'.{out.name}.') as folder:
             path = Path(folder) / out.name
             difference = compare(model, export(model, path))

@@ -2,11 +2,12 @@
 
 For each video, NAME.png shows some frames of every stage of every branch, NAME.gif all of them::
 
-    python tools/visualization/reconstruct.py CONFIG CHECKPOINT video.mp4 --out-dir pictures
+    python tools/visualization/reconstruct.py CHECKPOINT video.mp4 --out-dir pictures
 
-Images work where there is a ventral branch. Without any file, samples of the config's own training
-data are shown. Where the config reads contours from a cache, the picture shows edges as the target,
-as the cache knows only the training videos.
+A folder stands for some videos in it. The config is the one that the checkpoint was trained with;
+another may be given before the checkpoint. Images work where there is a ventral branch. Without any
+file, samples of the config's own training data are shown. Where the config reads contours from a
+cache, the picture shows edges as the target, as the cache knows only the training videos.
 """
 
 import argparse
@@ -20,12 +21,12 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 import bimm_mm  # noqa: F401
-from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.cli.arguments import add_config_options, fail, take_config_from_checkpoint
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import merge_config
 from bimm_mm.models import BasePretrainer, ContourTarget, EdgeContourTarget
 from bimm_mm.models.checkpoints import check_fit, forget_initialization, read_checkpoint
-from bimm_mm.utils.media import VIDEOS
+from bimm_mm.utils.media import VIDEOS, list_media
 from bimm_mm.visualization import (
     animate_reconstruction,
     draw_reconstruction,
@@ -39,17 +40,21 @@ from bimm_mm.visualization import (
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage='%(prog)s [CONFIG] CHECKPOINT [VIDEO ...] [OPTIONS]',
     )
-    parser.add_argument('config', help='of pretraining')
-    parser.add_argument('checkpoint', help='that this config trained, with its decoders')
-    parser.add_argument('files', nargs='*', metavar='VIDEO', help='videos, or images')
+    parser.add_argument('config', help="of pretraining; default: the checkpoint's own")
+    parser.add_argument('checkpoint', nargs='?', help='of pretraining, with its decoders')
+    parser.add_argument('files', nargs='*', metavar='VIDEO', help='videos, images or folders')
     parser.add_argument('--out-dir', type=Path, default='work_dirs/reconstructions')
     parser.add_argument(
         '--interval', type=int, help="frames from one to the next; default: the config's"
     )
     parser.add_argument('--start', type=int, help='first frame; default: the clip is in the middle')
-    parser.add_argument('--samples', type=int, default=4, help='without files; default: 4')
+    parser.add_argument(
+        '--samples', type=int, default=4, help='of each folder, or without files; default: 4'
+    )
     parser.add_argument('--seed', type=int, default=0, help='of the masks; default: 0')
     parser.add_argument('--no-gif', action='store_true', help='pictures only')
     parser.add_argument(
@@ -59,6 +64,9 @@ def parse_args() -> argparse.Namespace:
     )
     add_config_options(parser, 'train_dataloader.dataset.data_root=/path/to/videos')
     args = parser.parse_intermixed_args()  # files may follow options
+    take_config_from_checkpoint(args, 'files')
+    if args.checkpoint is None:
+        parser.error('the checkpoint is missing')
     for name, low in (('interval', 1), ('start', 0), ('samples', 1)):
         value = getattr(args, name)
         if value is not None and value < low:
@@ -77,7 +85,8 @@ def load_model(cfg: Config, checkpoint: str) -> BasePretrainer:
     forget_initialization(cfg.model)
     model = MODELS.build(cfg.model)
     if not isinstance(model, BasePretrainer):
-        raise ConfigError(f'{cfg.filename} is no config of pretraining: its model has no decoders')
+        name = cfg.filename or f'that of {checkpoint}'
+        raise ConfigError(f'the config, {name}, is not one of pretraining: it has no decoders')
     state = read_checkpoint(checkpoint)['state_dict']
     prefixes = {
         name: 'neck.' if branch is model else f'{name}.neck.'
@@ -132,8 +141,19 @@ def read_input(model: BasePretrainer, path: str, interval: int, start: int | Non
 def read_files(model: BasePretrainer, cfg: Config, args: argparse.Namespace) -> Iterator[tuple]:
     """Name, pixels and branches of each file."""
     interval = args.interval or interval_of(cfg)
-    for path in args.files:
+    for path in files_of(args):
         yield path, *read_input(model, path, interval, args.start)
+
+
+def files_of(args: argparse.Namespace) -> Iterator[str]:
+    """The files that were given, and ``--samples`` videos of each folder, evenly spread."""
+    for path in args.files:
+        if Path(path).is_dir():
+            found = list_media(path, VIDEOS)
+            chosen = range(0, len(found), max(len(found) // args.samples, 1))
+            yield from (str(Path(path) / found[index]) for index in chosen[: args.samples])
+        else:
+            yield path
 
 
 def read_samples(model: BasePretrainer, cfg: Config, args: argparse.Namespace) -> Iterator[tuple]:
@@ -148,7 +168,7 @@ def main() -> None:
     """Draw a picture and an animation of each file."""
     args = parse_args()
     try:
-        cfg = merge_config(args.config, args.cfg_options)
+        cfg = merge_config(args.config, args.cfg_options, args.checkpoint)
         init_default_scope(cfg.get('default_scope') or 'mmengine')
         model = load_model(cfg, args.checkpoint)
         everything = read_files(model, cfg, args) if args.files else read_samples(model, cfg, args)
@@ -160,7 +180,8 @@ def main() -> None:
                     results = model(inputs, mode='predict')
                 else:  # an image for a model that also has a branch for clips
                     results = {key: model.branches[key](inputs) for key in branches}
-            title = f'{Path(name).name}: {Path(args.config).stem}, {Path(args.checkpoint).name}'
+            trained = Path(cfg.filename or cfg.get('work_dir') or '').stem
+            title = f'{Path(name).name}: {trained}, {Path(args.checkpoint).name}'
             figure = draw_reconstruction(
                 model, results, composite=not args.predictions_alone, title=title
             )
