@@ -3,8 +3,10 @@
 import argparse
 
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 
 from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.config.agreement import remarks
 from bimm_mm.config.check import ConfigError, check_config
 from bimm_mm.config.loading import read_config
 from bimm_mm.engine.hooks.broken_samples_hook import TooManyBrokenSamples
@@ -86,7 +88,10 @@ def main() -> None:
     init_cpu_launcher(cfg)
     code = 0
     try:
-        build_runner(cfg).train()
+        runner = build_runner(cfg)
+        for remark in remarks(cfg, get_world_size(), args.auto_scale_lr):
+            runner.logger.warning(remark)
+        runner.train()
     except SystemExit as stop:
         if stop.code != EXIT_STOPPED:  # which all processes do together
             raise

@@ -12,6 +12,7 @@ from mmengine.registry import Registry
 from mmengine.runner import Runner
 from mmengine.utils import get_object_from_string
 
+from .agreement import class_problems
 from .arguments import (
     did_you_mean,
     missing_package,
@@ -93,8 +94,9 @@ def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
     its name, those of the parts around it, ``default_scope``, and mmengine's root, take the
     arguments that are given, and find the packages it imports. Settings of the data loaders, and
     those at the top that are nearly one of the Runner's, must be spelt right, the sizes in the
-    model fit together, and the schedules of the learning rate the length of the run. Annotation
-    files, data folders, checkpoints and caches of contours on the local disk must exist.
+    model and of clips fit together, the numbers of classes agree, and the schedules of the learning
+    rate fit the length of the run. Annotation files, data folders, checkpoints and caches of
+    contours on the local disk must exist.
 
     Args:
         cfg: The config with all overrides merged.
@@ -111,7 +113,7 @@ def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
     contours = missing_contours(walk_dicts(used, ()), cfg.filename)
     misspelled = misspelled_settings(cfg, used, RUNNER_KEYS)
     problems = [*unknown_parts(used, scope), *misspelled, *missing_paths(used), *contours]
-    problems += worker_problems(used)
+    problems += worker_problems(used) + class_problems(cfg, loops)
     if 'train' in loops:
         problems += schedule_problems(cfg)
     if cfg.get('model') and not any(problem.startswith('model') for problem in problems):

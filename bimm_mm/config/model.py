@@ -7,6 +7,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from .agreement import clip_problems, width_problems
+
 
 def build_without_memory(cfg: Config) -> nn.Module:
     """Build the model of a config on torch's meta device, where tensors have no values.
@@ -22,19 +24,20 @@ def build_without_memory(cfg: Config) -> nn.Module:
 
 
 def model_problems(cfg: Config) -> list[str]:
-    """Return why the model of a config cannot be built; empty if it can.
+    """Return why the model of a config cannot be built or trained; empty if it can.
 
     Widths that heads do not divide, stages beyond the last block, patches that do not fit the image
-    and the like: whatever the model's parts check when they are built. The parts must have been
+    and the like: whatever the model's parts check when they are built; and a head of another width
+    than the encoder, and clips of another size than a pretraining needs. The parts must have been
     found before.
     """
     try:
-        build_without_memory(cfg)
+        model = build_without_memory(cfg)
+        return [*width_problems(cfg, model), *clip_problems(cfg, model)]
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         return [f'model: {error}']
     except Exception:  # what needs real weights is found when they are there
         return []
-    return []
 
 
 @contextmanager

@@ -139,8 +139,9 @@ def next_commands(runner: Runner) -> list[str]:
         draw = command('reconstruct', 'visualization/reconstruct.py')
         lines.append(f'{draw} {quoted(last)} {quoted(place)}')
         if 'dorsal' in unwrapped(runner.model).branch_names:
-            backbone = (model.get('dorsal') or model)['backbone']
-            lines.append(_finetune(runner, last, backbone, 'dorsal' in model))
+            backbone = (model.get('dorsal') or model).get('backbone') or {}
+            if backbone.get('type') == 'BimmViT':
+                lines.append(_finetune(runner, last, backbone, 'dorsal' in model))
     elif runner.cfg.get('test_dataloader') and runner.cfg.get('test_evaluator'):
         best = sorted(last.parent.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
         checkpoint = quoted((best or [last])[-1])
@@ -156,6 +157,8 @@ def _finetune(runner: Runner, last: Path, backbone: dict, has_branches: bool) ->
     options.append(f'start={quoted(last)}')
     if not has_branches:
         options.append('prefix=backbone.')
+    if not backbone.get('with_cls_token', True):
+        options.append('with_cls_token=False')
     defaults = dict(arch='base', num_frames=16, img_size=224)
     options += [
         f'{key}={backbone[key]}'

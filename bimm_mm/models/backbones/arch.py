@@ -23,7 +23,8 @@ def read_arch(arch: str | dict) -> dict:
     wanted = {'embed_dims', 'depth', 'num_heads'}
     if not wanted <= set(arch) <= wanted | {'mlp_ratio'}:
         raise ValueError(
-            f'arch={dict(arch)} must have embed_dims, depth and num_heads, and may have mlp_ratio'
+            f'arch={dict(arch)} must have embed_dims, depth and num_heads, and may have mlp_ratio; '
+            "one that a recipe inherits is merged with the base's, unless it has _delete_=True"
         )
     return dict(mlp_ratio=4.0) | dict(arch)
 
@@ -38,10 +39,12 @@ def read_stage_ends(ends: Sequence[int] | None, depth: int) -> tuple[int, ...]:
         ends = sorted({max(depth // 6, 1), max(depth // 3, 1), depth})
     ends = tuple(ends)
     whole = all(isinstance(end, int) for end in ends)
-    if not whole or list(ends) != sorted({*ends, depth}) or ends[0] < 1:
+    # the last one is the depth: with a set of both, one beyond it would pass
+    if not whole or list(ends) != sorted(set(ends)) or ends[0] < 1 or ends[-1] != depth:
+        fitting = read_stage_ends(None, depth)
         raise ValueError(
             f'stage_ends={ends} must increase from at least 1 up to the depth, {depth}, in whole '
-            'numbers of blocks'
+            f"numbers of blocks; stage_ends=None takes the paper's fractions, {fitting}"
         )
     return ends
 

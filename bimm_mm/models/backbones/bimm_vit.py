@@ -1,10 +1,12 @@
 """The encoder of both branches: a plain Vision Transformer that is cut into stages."""
 
+import logging
 import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -166,6 +168,7 @@ class BimmViT(BaseModule):
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
         self.pos_interpolation = pos_interpolation
+        self._told = False
 
         size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         self.grid_size = self.token_grid((num_frames or 1, *size))
@@ -270,6 +273,8 @@ class BimmViT(BaseModule):
         else:
             x = self._as_clip(x)
             grid = self.token_grid(tuple(x.shape[2:]))
+        if grid != self.grid_size and not self._told:
+            self._tell_interpolation(grid)
         positions = resize_position_embedding(self.pos_embed, grid, self.pos_interpolation)
         positions = positions.flatten(1, 3)  # (1, N, C)
         # tokens, mask tokens, positions; those that are not kept are not even embedded
@@ -314,6 +319,24 @@ class BimmViT(BaseModule):
         for module in self._frozen_modules():
             module.eval()
         return self
+
+    def _tell_interpolation(self, grid: tuple[int, int, int]) -> None:
+        """Say once that inputs are of another size than the encoder was made for."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return
+        self._told = True
+        given, made = (
+            'x'.join(str(n * p) for n, p in zip(g, self.patch_size, strict=True))
+            for g in (grid, self.grid_size)
+        )
+        cost = math.prod(grid) / math.prod(self.grid_size)
+        print_log(
+            f'Inputs of {given} (frames, height, width), an encoder made for {made}: positions are '
+            f'interpolated, and there are {cost:.3g} times as many tokens. If that is not meant, '
+            'set img_size and num_frames of the backbone, or the sizes in the pipeline',
+            logger='current',
+            level=logging.WARNING,
+        )
 
     def _as_clip(self, x: Tensor) -> Tensor:
         """(B, C, H, W) or (B, C, T, H, W) to the latter, padded where the output is a map."""

@@ -370,3 +370,18 @@ def test_the_registry_knows_it_from_every_scope():
     elsewhere = Registry('model', parent=MODELS, scope='elsewhere')
     config = dict(type='BimmViT', arch=TINY, img_size=16, patch_size=4)
     assert isinstance(elsewhere.build(config), BimmViT)
+
+
+def test_interpolated_positions_are_told_once(caplog, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        'bimm_mm.models.backbones.bimm_vit.print_log', lambda text, **kwargs: told.append(text)
+    )
+    arch = dict(embed_dims=24, depth=1, num_heads=2)
+    encoder = BimmViT(arch, img_size=32, patch_size=16, stage_ends=None)
+    encoder(torch.zeros(1, 3, 32, 32))
+    assert not told
+    for _ in range(2):
+        encoder(torch.zeros(1, 3, 64, 64))
+    (text,) = told
+    assert 'Inputs of 1x64x64' in text and 'made for 1x32x32' in text and '4 times as many' in text
