@@ -5,7 +5,7 @@ import argparse
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 
-from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.cli.arguments import add_config_options, add_hook_options, fail, merge_hook_options
 from bimm_mm.config.agreement import remarks
 from bimm_mm.config.check import ConfigError, check_config
 from bimm_mm.config.loading import read_config
@@ -47,6 +47,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate by the total batch over auto_scale_lr.base_batch_size',
     )
+    add_hook_options(parser)
     add_config_options(parser, 'train_dataloader.batch_size=4 model.dorsal_weight=0.5')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none')
     args = parser.parse_args()
@@ -65,6 +66,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+    merge_hook_options(cfg, args)
     if args.auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ConfigError('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size')

@@ -6,9 +6,30 @@ import sys
 import time
 from typing import NoReturn
 
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
+
+from ..config.check import ConfigError
 
 CHECKPOINTS = ('.pth', '.pt', '.safetensors')
+
+
+class _Options(DictAction):
+    """mmengine's DictAction, with a sentence where it would raise."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for value in values:
+            key, sign, text = value.partition('=')
+            if not sign or not key:
+                parser.error(
+                    f'{option_string} {" ".join(values)}: {value!r} must be KEY=VALUE, without '
+                    'blanks around the ='
+                )
+            if text.endswith(','):
+                parser.error(f'{option_string} {value}: ends with a comma; a list is KEY=[1,2]')
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError, SyntaxError) as error:
+            parser.error(f'{option_string} {" ".join(values)}: {error}')
 
 
 def add_config_options(parser: argparse.ArgumentParser, example: str) -> None:
@@ -16,11 +37,62 @@ def add_config_options(parser: argparse.ArgumentParser, example: str) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=_Options,
         default={},
         metavar='KEY=VALUE',
         help=f'override settings, e.g. {example}',
     )
+
+
+def add_hook_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--tensorboard``, ``--pictures N`` and ``--hook`` to the command line of a training."""
+    parser.add_argument(
+        '--tensorboard', action='store_true', help='write curves and pictures for TensorBoard, too'
+    )
+    parser.add_argument(
+        '--pictures',
+        type=int,
+        metavar='N',
+        help='draw a reconstruction every N iterations, into vis_data/vis_image of the log',
+    )
+    parser.add_argument(
+        '--hook',
+        nargs='+',
+        action='append',
+        default=[],
+        metavar=('TYPE', 'KEY=VALUE'),
+        help='add a hook, e.g. --hook EMAHook momentum=0.001; may be given several times',
+    )
+
+
+def merge_hook_options(cfg: Config, args: argparse.Namespace) -> None:
+    """Merge what :func:`add_hook_options` read into a config, in place.
+
+    Raises:
+        ConfigError: A setting of ``--hook`` is not of the form KEY=VALUE, or ``--pictures`` is less
+            than 1.
+    """
+    hooks = []
+    for kind, *settings in args.hook:
+        values = {}
+        for setting in settings:
+            key, sign, text = setting.partition('=')
+            if not sign or not key or not text:
+                raise ConfigError(f'--hook {kind} {setting}: {setting!r} must be KEY=VALUE')
+            values[key] = DictAction._parse_iterable(text)
+        hooks.append(dict(type=kind, **values))
+    if args.pictures is not None:
+        if args.pictures < 1:
+            raise ConfigError(f'--pictures {args.pictures} must be at least 1')
+        hooks.append(dict(type='ReconstructionHook', interval=args.pictures))
+    if hooks:
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *hooks]
+    if args.tensorboard:
+        visualizer = dict(cfg.get('visualizer') or dict(type='Visualizer'))
+        backends = list(visualizer.get('vis_backends') or [dict(type='LocalVisBackend')])
+        if not any(f'{b.get("type")}'.endswith('TensorboardVisBackend') for b in backends):
+            backends.append(dict(type='TensorboardVisBackend'))
+        cfg.visualizer = visualizer | dict(vis_backends=backends)
 
 
 def add_config_and_checkpoint(

@@ -23,6 +23,7 @@ from .arguments import (
 from .model import model_problems
 from .paths import Path_, items, missing_contours, missing_paths, walk_dicts
 from .schedule import schedule_problems
+from .shapes import shape_problems
 
 # Importing these fills mmengine's root registries; mmcv may be missing or mmcv-lite.
 ROOT_PARTS = ('mmengine._strategy', 'mmengine.visualization', 'mmcv.cnn', 'mmcv.transforms')
@@ -110,6 +111,7 @@ def check_config(cfg: Config, loops: Sequence[str] = ('train', 'val')) -> None:
     unused = tuple(f'{loop}_' for loop in ('train', 'val', 'test') if loop not in loops)
     used = {k: v for k, v in cfg.items() if k in RUNNER_KEYS and not k.startswith(unused)}
     scope = cfg.get('default_scope') or 'mmengine'
+    _raise_if_any(shape_problems(used), cfg)  # what follows looks into lists
     contours = missing_contours(walk_dicts(used, ()), cfg.filename)
     misspelled = misspelled_settings(cfg, used, RUNNER_KEYS)
     problems = [*unknown_parts(used, scope), *misspelled, *missing_paths(used), *contours]
