@@ -38,7 +38,53 @@ def test_a_resumed_run_is_joined_and_its_later_figures_count(tmp_path):
     run = read_run(tmp_path)
     steps, times = run['time']
     assert steps.tolist() == [10, 20, 30, 50] and times.tolist() == [1, 1, 2, 2]
-    assert 'some' not in run
+    assert [values.tolist() for values in run['some']] == [[50], [1]]
+
+
+def test_a_finetuning_shows_loss_accuracies_and_the_rate_of_the_head(tmp_path):
+    path = tmp_path / '1' / 'vis_data' / 'scalars.json'
+    path.parent.mkdir(parents=True)
+    lines = [
+        dict(step=3, epoch=1, loss=1.6, loss_cls=1.6, top1_acc=0.25, base_lr=1e-3, lr=1e-5),
+        {'step': 1, 'acc/top1': 0.4, 'time': 9.0},
+        dict(step=6, epoch=2, loss=1.2, loss_cls=1.2, top1_acc=0.5, base_lr=5e-4, lr=5e-6),
+        {'step': 2, 'acc/top1': 0.6, 'time': 9.0, 'odd/thing': 3},
+    ]
+    path.write_text('\n'.join(map(json.dumps, lines)))
+    figure = draw_curves(dict(run=read_run(tmp_path)))
+    drawn = {
+        axes.get_title(): {
+            line.get_label(): (line.get_xdata().tolist(), line.get_ydata().tolist())
+            for line in axes.lines
+            if not line.get_label().startswith('_')
+        }
+        for axes in figure.axes
+        if axes.get_title()
+    }
+    assert drawn == {
+        'loss': {'all': ([3, 6], [1.6, 1.2]), 'cls': ([3, 6], [1.6, 1.2])},
+        'accuracy in training': {'top1': ([3, 6], [25, 50])},
+        'accuracy in validation': {'top1': ([3, 6], [40, 60])},
+        'learning rate': {'head': ([3, 6], [1e-3, 5e-4]), 'first layer': ([3, 6], [1e-5, 5e-6])},
+        'odd/thing': {'odd/thing': ([6], [3])},
+    }
+
+
+def test_no_curve_lies_below_its_panel(tmp_path):
+    steps = np.arange(3.0)
+    run = dict(
+        explained_dorsal_gabor=(steps, np.array([-8.0, -2.0, -1.5])),
+        explained_dorsal_motion=(steps, np.array([0.1, 0.2, 0.3])),
+    )
+    (panel,) = [axes for axes in draw_curves(dict(run=run)).axes if axes.get_title()]
+    assert -800 < panel.get_ylim()[0] <= -150
+
+
+def test_an_axis_without_a_power_of_ten_is_linear():
+    steps = np.arange(3.0)
+    for values, scale in (([2.6, 2.5, 2.4], 'linear'), ([100.0, 1.0, 0.1], 'log')):
+        panel = draw_curves(dict(run=dict(loss=(steps, np.array(values))))).axes[0]
+        assert panel.get_yscale() == scale
 
 
 def test_panels_show_all_kinds_of_scalars(tmp_path):
@@ -48,6 +94,7 @@ def test_panels_show_all_kinds_of_scalars(tmp_path):
     assert list(panels) == [
         'losses of the dorsal branch',
         'explained variance, dorsal',
+        'loss',
         'learning rate',
         'gradient norm',
         'time per step',

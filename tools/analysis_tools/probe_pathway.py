@@ -86,7 +86,9 @@ def study(
         result['probe'][label] = [score.value for score in scores]
         result['error'][label] = [score.error for score in scores]
         result['chance'][label] = scores[0].chance
-        result['knn'][label] = [knn_accuracy(*pair, k=k).value for pair in pairs]
+        result['knn'][label] = [
+            knn_accuracy(*pair, k=min(k, len(y[label]))).value for pair in pairs
+        ]
     x = preprocessor(next(iter(loaders[1])))['inputs'][:16]
     x = x if encoder.is_video or x.dim() == 4 else x[:, :, x.shape[2] // 2]
     space, time = attention_distance(encoder, x)

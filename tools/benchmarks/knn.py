@@ -96,12 +96,13 @@ def main() -> None:
             encode_labeled(encoder, preprocessor, loader, args.label)
             for loader in labeled_loaders(cfg)
         )
-        score = knn_accuracy(train, test, args.k, args.temperature)
+        k = min(args.k, len(train[0]))  # of a handful of videos
+        score = knn_accuracy(train, test, k, args.temperature)
     except (ValueError, OSError) as error:  # ConfigError is a ValueError
         fail(error)
     print(
         f'{args.label}: {score.value:.1%} ± {score.error:.1%} of {score.count} samples, '
-        f'k = {args.k} (chance {score.chance:.1%})'
+        f'k = {k} (chance {score.chance:.1%})'
     )
 
 
