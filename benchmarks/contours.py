@@ -4,6 +4,11 @@ Without a checkpoint the weights are random, with logits of a trained model's sp
 that let a third of the masks pass the first filter and half of those the second. Example::
 
     OMP_NUM_THREADS=1 python benchmarks/contours.py pictures/*.jpg --model-type vit_b
+
+What models cost, without the original beside them; SAM 2.1 is read from a folder::
+
+    OMP_NUM_THREADS=1 python benchmarks/contours.py PICTURE --no-original --model-type vit_h
+    OMP_NUM_THREADS=1 python benchmarks/contours.py PICTURE --model-type sam2 --checkpoint FOLDER
 """
 
 import argparse
@@ -17,8 +22,9 @@ import torch
 from bimm_mm.contours.boundaries import reduced_size
 from bimm_mm.contours.extraction import read_image
 from bimm_mm.contours.generator import ContourGenerator, resize_logits
-from bimm_mm.contours.sam import OriginalGenerator, load_sam
-from bimm_mm.contours.segmenters import SamSegmenter
+from bimm_mm.contours.sam import OriginalGenerator, load_sam, model_registry
+from bimm_mm.contours.sam2 import Sam2Segmenter
+from bimm_mm.contours.segmenters import SamSegmenter, Segmenter
 
 SPREAD = 8.0  # standard deviation of the logits that random weights are scaled to
 
@@ -30,10 +36,13 @@ def random_sam(model_type: str, device: str, image: np.ndarray) -> torch.nn.Modu
     They differ over the picture, have no pattern of pixels, cover half of it on average, and their
     logits are spread as far.
     """
-    from segment_anything import sam_model_registry
-
     torch.manual_seed(0)
-    sam = sam_model_registry[model_type]().to(device).eval().requires_grad_(False)
+    sam = (
+        model_registry(model_type)[model_type](checkpoint=None)
+        .to(device)
+        .eval()
+        .requires_grad_(False)
+    )
     for name, weight in sam.image_encoder.named_parameters():
         if 'rel_pos' in name or 'pos_embed' in name:  # zeros, as the original initializes them
             torch.nn.init.normal_(weight, std=0.02)
@@ -59,20 +68,26 @@ def decode(
     sam: torch.nn.Module, image: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Decode 64 points: logits (n, h, w), scores (n,), and upscaled features (P, h w, C)."""
-    segmenter = SamSegmenter(sam)
-    generator = ContourGenerator(segmenter, points_per_side=8)
     upscaled = []
     act = sam.mask_decoder.output_upscaling[-1]
     hook = act.register_forward_hook(lambda module, args, output: upscaled.append(output))
-    found = segmenter.decode(segmenter.encode([image])[0], generator.points, 0.0)
+    logits, scores = find_masks(SamSegmenter(sam), image)
     hook.remove()
+    return logits, scores, upscaled[0][None]
+
+
+def find_masks(segmenter: Segmenter, image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the masks of 64 points: logits (n, h, w) and scores (n,)."""
+    points = ContourGenerator(segmenter, points_per_side=8).points
+    found = segmenter.decode(segmenter.encode([image])[0], points, 0.0)
     size = reduced_size(image.shape[:2], 256)
-    return resize_logits(found.logits, found.extent, size), found.scores, upscaled[0][None]
+    return resize_logits(found.logits, found.extent, size), found.scores
 
 
-def find_thresholds(sam: torch.nn.Module, image: np.ndarray) -> dict:
+@torch.inference_mode()
+def find_thresholds(segmenter: Segmenter, image: np.ndarray) -> dict:
     """Find thresholds that keep a third of the masks, and half of those."""
-    logits, scores, _ = decode(sam, image)
+    logits, scores = find_masks(segmenter, image)
     threshold = scores.quantile(2 / 3)
     logits = logits[scores > threshold]
     stability = (logits > 1).flatten(1).sum(1) / (logits > -1).flatten(1).sum(1)
@@ -111,33 +126,55 @@ def main() -> None:
     parser.add_argument('--points-per-batch', type=int, help='default: found by itself')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--compile', action='store_true', help='compile the image encoder')
+    parser.add_argument('--no-original', action='store_true', help='time the batched one only')
+    parser.add_argument(
+        '--fit-thresholds',
+        action='store_true',
+        help='for random weights in CHECKPOINT: thresholds as without one',
+    )
     args = parser.parse_args()
+    if args.model_type == 'sam2' and not args.checkpoint:
+        parser.error('--model-type sam2 needs --checkpoint FOLDER')
     images = [read_image(path) for path in args.images]
     settings = dict(pred_iou_thresh=0.88, stability_score_thresh=0.95)
-    if args.checkpoint:
-        sam = load_sam(args.checkpoint, args.model_type, args.device)
-    else:
-        sam = random_sam(args.model_type, args.device, images[0])
-        settings = find_thresholds(sam, images[0])
+    sam = None
+    if args.model_type != 'sam2':
+        if args.checkpoint:
+            sam = load_sam(args.checkpoint, args.model_type, args.device)
+        else:
+            sam = random_sam(args.model_type, args.device, images[0])
+
+    def build(dtype: torch.dtype) -> Segmenter:
+        if sam is None:
+            return Sam2Segmenter(args.checkpoint, args.device, dtype, args.compile)
+        return SamSegmenter(sam, dtype, args.compile)
+
+    if not args.checkpoint or args.fit_thresholds:
+        settings = find_thresholds(build(torch.float32), images[0])
     settings |= dict(points_per_side=args.points_per_side, short_side=256)
     print(f'{torch.__version__}, {args.device}, {torch.get_num_threads()} threads, {settings}')
     print('| generator | s a picture | CPU s | times | CPU times | F1 at 1 px | line pixels |')
     print('|---|---:|---:|---:|---:|---:|---:|')
-    original = OriginalGenerator(sam, points_per_batch=64, **settings)
-    wanted, seconds, busy = measure(original, images, args.device)
-    share = np.mean([contour.mean() for contour in wanted])
-    print(f'| original | {seconds:.1f} | {busy:.1f} | 1 | 1 | | {share:.1%} |', flush=True)
+    wanted = None
+    if sam is not None and not args.no_original:
+        original = OriginalGenerator(sam, points_per_batch=64, **settings)
+        wanted, seconds, busy = measure(original, images, args.device)
+        share = np.mean([contour.mean() for contour in wanted])
+        print(f'| original | {seconds:.1f} | {busy:.1f} | 1 | 1 | | {share:.1%} |', flush=True)
     for name in args.dtypes:
-        segmenter = SamSegmenter(sam, getattr(torch, name), args.compile)
+        segmenter = build(getattr(torch, name))
         generator = ContourGenerator(segmenter, points_per_batch=args.points_per_batch, **settings)
         if args.compile or args.device != 'cpu':
             generator(images[:1])
         contours, now, cpu = measure(generator, images, args.device)
-        f1 = np.mean([agreement(*pair) for pair in zip(contours, wanted, strict=True)])
         share = np.mean([contour.mean() for contour in contours])
+        beside = ' | | '
+        if wanted:
+            f1 = np.mean([agreement(*pair) for pair in zip(contours, wanted, strict=True)])
+            beside = f'{seconds / now:.1f} | {busy / cpu:.1f} | {f1:.3f}'
         print(
             f'| batched, {name}, {generator.points_at_a_time.size} points | {now:.1f} | {cpu:.1f} '
-            f'| {seconds / now:.1f} | {busy / cpu:.1f} | {f1:.3f} | {share:.1%} |',
+            f'| {beside} | {share:.1%} |',
             flush=True,
         )
 

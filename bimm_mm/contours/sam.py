@@ -32,7 +32,7 @@ def load_sam(checkpoint: str, model_type: str, device: str) -> torch.nn.Module:
         ValueError: ``model_type`` is unknown, or the checkpoint is not of this type.
         ImportError: The package of the model is not installed.
     """
-    registry = _registry(model_type)
+    registry = model_registry(model_type)
     if model_type not in registry:
         raise ValueError(f"model_type='{model_type}' must be one of {', '.join(sorted(registry))}")
     if not Path(checkpoint).is_file():
@@ -56,7 +56,8 @@ def load_sam(checkpoint: str, model_type: str, device: str) -> torch.nn.Module:
     return sam.to(device).eval().requires_grad_(False)
 
 
-def _registry(model_type: str) -> dict:
+def model_registry(model_type: str) -> dict:
+    """Return the ``sam_model_registry`` of the package that has a model type."""
     if model_type != 'vit_t':
         from segment_anything import sam_model_registry
 

@@ -9,6 +9,7 @@ from ..utils.checkpoint import read_checkpoint, save_whole, strip_prefix
 from ..version import __version__
 
 BRANCHES = ('dorsal', 'ventral')
+KNOWN = ('stage', 'epoch', 'iter', 'recipe', 'data', 'share', 'num_shared', 'versions')
 PATCH_EMBEDDING = 'patch_embed.projection.weight'
 CODE_EMBEDDING = 'patch_embed.codes.weight'
 
@@ -162,8 +163,8 @@ def read_branch(
         alone: Whether a finetuned model or an encoder alone will do.
 
     Returns:
-        The weights, with :class:`BimmViT`'s keys; and ``stage``, ``epoch``, ``iter`` and
-        ``backbones``, the config of the encoder by branch, as far as the checkpoint knows them.
+        The weights, with :class:`BimmViT`'s keys; and, as far as the checkpoint knows them, what
+        :class:`CheckpointContentsHook` wrote of the run, ``epoch`` and ``iter``.
 
     Raises:
         FileNotFoundError: There is no ``source``.
@@ -171,7 +172,7 @@ def read_branch(
     """
     checkpoint = read_checkpoint(source)
     state, meta = checkpoint['state_dict'], checkpoint.get('meta') or {}
-    known = {key: meta[key] for key in ('stage', 'epoch', 'iter') if key in meta}
+    known = {key: meta[key] for key in KNOWN if key in meta}
     if branch in (meta.get('backbones') or {}):
         known['backbones'] = {branch: meta['backbones'][branch]}
     there = [name for name in BRANCHES if any(k.startswith(f'{name}.backbone.') for k in state)]

@@ -1,6 +1,7 @@
 """The encoder in a file, whatever made the file, ready to be called."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ..utils.checkpoint import read_checkpoint, strip_prefix
 from .checkpoints import BRANCHES, check_fit
 from .conversion import convert_source
+from .hub import fetch, is_pretrained, read_pretrained
 from .targets.base import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -90,7 +92,8 @@ def load_encoder(
     Args:
         path: A checkpoint of pretraining or finetuning, an imported or an exported file of this
             toolkit, or a file or folder of any kind that ``import_checkpoint`` takes (MAE,
-            VideoMAE, VIMPAC, transformers, timm).
+            VideoMAE, VIMPAC, transformers, timm); a folder of ``save_pretrained``, or the id of
+            such a repository on the Hugging Face hub.
         branch: 'dorsal' (videos) or 'ventral' (images), of a file that holds both; 'dorsal' when
             left out.
         backbone: Config of the encoder, for a file that does not tell it, or settings that go
@@ -107,7 +110,10 @@ def load_encoder(
         FileNotFoundError: If there is no such file.
         ValueError: If it holds no encoder, one that does not fit, or does not tell its config.
     """
-    state, config = _read(Path(path), branch)
+    path = Path(path)
+    if not path.exists() and re.fullmatch(r'[\w-]+/[\w.-]+', str(path)) and path.suffix != '.pth':
+        path = fetch(path)  # 'user/name'
+    state, config = _read(path, branch)
     config = dict(config or {}, **(backbone or {}))
     if 'type' not in config:
         raise ValueError(
@@ -126,6 +132,9 @@ def load_encoder(
 def _read(path: Path, branch: str | None) -> tuple[dict[str, Tensor], dict | None]:
     """The weights of the encoder in a file, without prefix, and its config where it is told."""
     own = None
+    if is_pretrained(path):
+        state, config = read_pretrained(path)
+        return state, dict(config['arguments'], type=config['type'])
     if path.is_file():
         try:
             own = read_checkpoint(path)

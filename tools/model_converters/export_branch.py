@@ -7,15 +7,22 @@ backbone=dict(type='BimmViT', ..., init_cfg=dict(type='Pretrained', checkpoint=O
 With --format timm (ventral) or huggingface (dorsal, VideoMAE), OUT is a folder with
 model.safetensors and config.json; CKPT may then be an encoder or a finetuned model, too.
 
+With --format hub, OUT is a folder for BimmViT.from_pretrained(OUT) and for the Hugging Face hub:
+model.safetensors, config.json and a model card, filled from what CKPT knows of its run.
+--push USER/NAME uploads it.
+
 With --format vimpac, OUT is a file as VIMPAC's authors published theirs, with the heads that CKPT
 has.
 """
 
 import argparse
+import json
 import sys
+from pathlib import Path
 
 from bimm_mm.models.checkpoints import BRANCHES, export_branch
 from bimm_mm.models.conversion import FORMATS, export_folder, export_vimpac
+from bimm_mm.models.hub import export_pretrained, upload
 
 
 def main() -> None:
@@ -30,15 +37,31 @@ def main() -> None:
     )
     parser.add_argument(
         '--format',
-        choices=('bimm', 'vimpac', *FORMATS),
+        choices=('bimm', 'hub', 'vimpac', *FORMATS),
         default='bimm',
         help='default: %(default)s',
     )
     parser.add_argument(
         '--num-heads', type=int, help='of the encoder, where nothing in the checkpoint tells it'
     )
+    parser.add_argument('--license', help="of the weights, for --format hub: 'apache-2.0', ...")
+    parser.add_argument(
+        '--figures', help='for --format hub: a JSON file of results, {"UCF101, k-NN": "71.3 %%"}'
+    )
+    parser.add_argument(
+        '--push', metavar='USER/NAME', help='for --format hub: upload it (hf auth login first)'
+    )
     args = parser.parse_args()
+    if args.format != 'hub' and (args.license or args.figures or args.push):
+        parser.error('--license, --figures and --push belong to --format hub')
     try:
+        if args.format == 'hub':
+            figures = json.loads(Path(args.figures).read_text()) if args.figures else None
+            count = export_pretrained(args.checkpoint, args.out, args.branch, args.license, figures)
+            print(f'{args.out}: the {args.branch} encoder, {count} tensors, and a model card')
+            if args.push:
+                print(upload(args.out, args.push))
+            return
         if args.format == 'bimm':
             count = export_branch(args.checkpoint, args.out, args.branch)
             print(f'{args.out}: the {args.branch} encoder, {count} tensors')

@@ -2,6 +2,7 @@
 
 import re
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
@@ -45,6 +46,8 @@ class CheckpointContentsHook(Hook):
     - ``share`` and ``num_shared``: the config's setting, and the number of shared blocks
     - ``backbones``: the config of the encoder, by branch
     - ``versions``: of the packages that are installed
+    - ``recipe``: name of the config file
+    - ``data``: what the training set is made of, one text per data set
     """
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -64,6 +67,8 @@ class CheckpointContentsHook(Hook):
             num_shared=num_shared,
             backbones=_backbones(config),
             versions=installed_versions(),
+            recipe=Path(runner.cfg.filename).name if runner.cfg.filename else None,
+            data=describe_data(runner.cfg.get('train_dataloader')),
         )
 
 
@@ -92,6 +97,21 @@ def tie_shared_blocks(state: dict[str, Tensor], num_shared: int) -> None:
             'current',
             level=30,
         )
+
+
+def describe_data(node: object) -> list[str]:
+    """List the data sets in the config of a loader: class and root, or list of files, of each."""
+    found = []
+    if isinstance(node, dict):
+        inner = [text for value in node.values() for text in describe_data(value)]
+        kind = str(node.get('type')).rpartition('.')[2]
+        if kind.endswith('Dataset') and not inner:  # not one that wraps others
+            names = [str(node[key]) for key in ('data_root', 'ann_file') if node.get(key)]
+            inner = [' '.join((kind, *names))]
+        found += inner
+    elif isinstance(node, list | tuple):
+        found += [text for value in node for text in describe_data(value)]
+    return found
 
 
 def installed_versions() -> dict[str, str]:

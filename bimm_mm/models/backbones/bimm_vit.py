@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...utils.checkpoint import read_state
 from ..checkpoints import describe_encoders
+from ..hub import HubMixin
 from ..layers import (
     TIME_POSITIONS,
     PatchEmbed,
@@ -32,7 +33,7 @@ OUT_TYPES = ('cls_token', 'avg_featmap', 'featmap', 'raw')
 
 
 @MODELS.register_module()
-class BimmViT(BaseModule):
+class BimmViT(HubMixin, BaseModule):
     """Vision Transformer for images or clips, of which masked tokens never enter the encoder.
 
     With ``ids_keep`` it is the encoder of masked pretraining; without, a backbone for any

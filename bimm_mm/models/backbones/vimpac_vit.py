@@ -6,6 +6,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..hub import HubMixin
 from ..layers.axial import AxisPositions, PostNormBlock
 
 VIMPAC_ARCHS = {
@@ -27,7 +28,7 @@ OUT_TYPES = ('cls_token', 'avg_featmap', 'featmap', 'raw')
 
 
 @MODELS.register_module()
-class VimpacViT(BaseModule):
+class VimpacViT(HubMixin, BaseModule):
     """Transformer on the codes of a clip, in which masked codes stay as mask tokens.
 
     Each code is embedded; learned vectors of its time, row and column are added, then comes a
