@@ -7,13 +7,14 @@ stamp := $(VENV)/.installed
 core := $(VENV)/.core
 run := PATH="$(abspath $(VENV))/bin:$$PATH"
 
-.PHONY: help install demo mam2 vimpac test test-faults test-transformers lint clean
+.PHONY: help install demo mam2 tgm vimpac test test-faults test-transformers lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make install    create $(VENV): the pinned versions, mmcv compiled, this package'
 	@echo 'make demo       pretrain a small BIMM in both stages and show what it learned; compiles nothing'
 	@echo 'make mam2       pretrain a small MAM2 on generated clips, with a codebook made of them'
+	@echo 'make tgm        pretrain a small TGM on generated clips and captions, and find clips by captions'
 	@echo 'make vimpac     pretrain a small VIMPAC on generated clips, with a codebook made of them'
 	@echo 'make test       lint, then all tests'
 	@echo 'make test-faults kill trainings at random, and feed 1,000 broken files (minutes)'
@@ -39,6 +40,13 @@ mam2: $(stamp)
 	@$(run) python tools/dataset_converters/make_codebook.py configs/mam2/demo/mam2_shapes.py \
 		$(mam2_dir)/codebook.pth --patch-size 8 --num-codes 64
 	@$(run) python tools/train.py configs/mam2/demo/mam2_shapes.py --work-dir $(mam2_dir)
+
+tgm_config := configs/tgm/demo/tgm_shapes.py
+tgm_dir := work_dirs/tgm_shapes
+tgm: $(stamp)
+	@$(run) python tools/dataset_converters/make_small_clip.py $(tgm_config) $(tgm_dir)/clip
+	@$(run) python tools/train.py $(tgm_config) --work-dir $(tgm_dir)
+	@$(run) python tools/benchmarks/retrieval.py $(tgm_config) $(tgm_dir)/iter_1600.pth
 
 vimpac_codebook := work_dirs/codebook_shapes.pth
 vimpac: $(stamp)

@@ -60,7 +60,7 @@ def metafile(method: str) -> str:
     return f'Collections:\n- Name: {method}\n{readme}Models:\n{models}'
 
 
-libraries = ('video', 'image', 'detection', 'segmentation', 'sam', 'export', 'tokenizer')
+libraries = ('video', 'image', 'detection', 'segmentation', 'sam', 'export', 'tokenizer', 'text')
 extras = {name: requirements(name) for name in (*libraries, 'dev')}
 extras['all'] = sorted({line for name in libraries for line in extras[name]})
 

@@ -60,7 +60,14 @@ OWN_PACKAGES = ('bimm_mm', 'mmengine')
 RUNNER_KEYS = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
 RUNNER_KEYS |= {'strategy', 'runner_type', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn'}
 # What tools read of a config besides, and mmengine when it reads the file.
-TOOL_KEYS = {'tta_model', 'tta_pipeline', 'probe_train', 'probe_test', 'custom_imports'}
+TOOL_KEYS = {
+    'tta_model',
+    'tta_pipeline',
+    'probe_train',
+    'probe_test',
+    'retrieval_dataloader',
+    'custom_imports',
+}
 
 _NOT_INSTALLED = 'which is not installed'
 

@@ -34,17 +34,25 @@ def read_clip(
         raise FileNotFoundError(f'no such file: {path}')
     try:
         video = open_video(path)
-        needed = (num_frames - 1) * interval + 1
-        start = max((len(video) - needed) // 2, 0) if start is None else start
-        if start >= len(video):
-            raise VideoError(f'it ends after frame {len(video) - 1}, start={start}')
-        wanted = range(start, min(start + needed, len(video)), interval)
-        frames = list(video.get_batch(wanted))
+        frames = list(video.get_batch(clip_indices(len(video), num_frames, interval, start)))
         video.close()
     except VideoError as error:
         raise ValueError(f'no frame of {path} could be decoded: {error}') from error
-    frames += [frames[-1]] * (num_frames - len(frames))
     return torch.from_numpy(np.stack([_fit(frame, size) for frame in frames], axis=1)).contiguous()
+
+
+def clip_indices(length: int, num_frames: int, interval: int, start: int | None) -> list[int]:
+    """Which of ``length`` frames :func:`read_clip` takes: ``num_frames`` of them.
+
+    Raises:
+        VideoError: The video ends before ``start``.
+    """
+    needed = (num_frames - 1) * interval + 1
+    start = max((length - needed) // 2, 0) if start is None else start
+    if start >= length:
+        raise VideoError(f'it ends after frame {length - 1}, start={start}')
+    found = list(range(start, min(start + needed, length), interval))
+    return found + found[-1:] * (num_frames - len(found))
 
 
 def read_image(path: str | Path, size: tuple[int, int]) -> Tensor:

@@ -1,6 +1,7 @@
 """Pictures of maskings: which tokens of a clip each of them hides (our choice)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ def draw_maskings(
     grid: tuple[int, int, int],
     seed: int = 0,
     cell: int = 112,
+    side: Mapping[str, Any] | None = None,
 ) -> Figure:
     """Draw a row for each masking, a column for each slot of tokens along time.
 
@@ -31,6 +33,7 @@ def draw_maskings(
         grid: (T', H', W') in tokens.
         seed: Of the masks, the same for all.
         cell: Side of an image in pixels.
+        side: Side inputs by name, of a batch of this clip alone, as 'caption' and 'motion_vectors'.
 
     Raises:
         ValueError: The grid does not divide the clip.
@@ -40,13 +43,14 @@ def draw_maskings(
         raise ValueError(f'grid={tuple(grid)} does not divide the clip of {size}')
     frames = (clip.permute(1, 2, 3, 0).float() / 255).numpy()  # (T, H, W, 3)
     frames = frames[:: size[0] // grid[0]]
-    normalized = clip[None].float() / 255 - 0.5
+    normalized = clip[None].float() / 255
     height = len(maskings) * (cell + GAP) + 2 * MARGIN
     canvas = Canvas(2 * MARGIN + LABEL + grid[0] * (cell + GAP), height)
     for row, (name, masking) in enumerate(maskings.items()):
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
-            masks = draw_masks(masking, Step(normalized, grid=tuple(grid)))
+            step = Step(normalized, grid=tuple(grid), side=dict(side or {}))
+            masks = draw_masks(masking, step)
         hidden = ids_to_mask(masks.ids_mask, grid)[0].numpy()  # (T', H', W')
         seen = ids_to_mask(masks.ids_keep, grid)[0].numpy()
         top = MARGIN + row * (cell + GAP)

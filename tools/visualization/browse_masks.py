@@ -3,22 +3,25 @@
     python tools/visualization/browse_masks.py --out masks.png
     python tools/visualization/browse_masks.py --video clip.mp4 --maskings \
         "dict(type='TubeMasking', ratio=0.9)" "dict(type='BlockMasking', ratio=0.5)"
+    python tools/visualization/browse_masks.py --video clip.mp4 --guided \
+        --clip weights/clip-vit-base-patch32 --caption "a man throws a ball"
 
 Without ``--maskings`` it draws every blind masking with the settings of the method that it comes
-from. A guided masking can be given, too, if the clip is all that it asks for.
+from, with ``--guided`` those that look at the clip: its motion and, with ``--clip``, its caption.
 """
 
 import argparse
 import ast
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 
 from bimm_mm.cli.arguments import fail
 from bimm_mm.datasets import MovingShapesDataset
 from bimm_mm.visualization import save_figure
-from bimm_mm.visualization.inputs import read_clip
+from bimm_mm.visualization.inputs import clip_indices, read_clip
 from bimm_mm.visualization.masks import draw_maskings
 
 DEFAULTS = {
@@ -37,6 +40,29 @@ DEFAULTS = {
 }
 
 
+GUIDED = {
+    'frame differences': dict(type='FrameDifferenceMasking', ratio=0.75),
+    'motion vectors (MGM)': dict(type='MotionVectorMasking', ratio=0.75),
+    'random walk (SMM)': dict(type='MotionVectorMasking', ratio=0.75, follow='walk'),
+    'optical flow (MGMAE)': dict(
+        type='FlowGuidedMasking', ratio=0.9, flow=dict(type='DisFlow', preset='medium')
+    ),
+}
+
+
+def text_guided(checkpoint: str) -> dict[str, dict]:
+    """TGM's maskings, by a CLIP in a folder."""
+    names = {'text, raw (TGM)': 'raw', 'text, values': 'value'}
+    return {
+        name: dict(
+            type='TextGuidedMasking',
+            ratio=0.6,
+            guide=dict(type='ClipGuide', checkpoint=checkpoint, dense=dense),
+        )
+        for name, dense in names.items()
+    }
+
+
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -47,12 +73,40 @@ def parse_args() -> argparse.Namespace:
         '--maskings', nargs='+', metavar='CONFIG', help='configs, each as dict(type=..., ...)'
     )
     parser.add_argument(
+        '--guided', action='store_true', help='instead of the blind ones, those guided by motion'
+    )
+    parser.add_argument('--clip', help='with --guided: folder of a CLIP, for guidance by text')
+    parser.add_argument('--caption', help='of the clip; a true one where the clip is generated')
+    parser.add_argument(
         '--grid', type=int, nargs=3, default=(8, 14, 14), metavar='N', help="tokens: T' H' W'"
     )
     parser.add_argument('--interval', type=int, default=4, help='frames from one to the next')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/masks.png'))
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.clip and args.video and not args.caption:
+        parser.error('--clip needs the --caption of the video')
+    return args
+
+
+def read_sides(args: argparse.Namespace, size: tuple[int, int, int]) -> dict:
+    """Motion vectors of the middle of the video, as training has them; none of generated clips."""
+    if not (args.guided and args.video):
+        return {}
+    from bimm_mm.video.motion_vectors import MotionVectorReader
+
+    reader = MotionVectorReader(args.video)
+    try:
+        indices = clip_indices(len(reader), size[0], args.interval, None)
+        vectors = torch.from_numpy(reader.get_vectors(indices)).movedim(3, 0)  # (2, T, h, w)
+        height, width = reader.shape
+    finally:
+        reader.close()
+    short = min(vectors.shape[2:])
+    top, left = ((side - short) // 2 for side in vectors.shape[2:])
+    vectors = vectors[:, :, top : top + short, left : left + short]  # as the clip is cropped
+    vectors = F.adaptive_avg_pool3d(vectors, tuple(args.grid)).movedim(0, 3)
+    return dict(motion_vectors=vectors[None] * args.grid[1] / min(height, width))
 
 
 def read_masking(text: str) -> dict:
@@ -74,7 +128,9 @@ def main() -> None:
     frames, rows, columns = args.grid
     size = (2 * frames, 16 * rows, 16 * columns)
     try:
-        configs = DEFAULTS
+        configs = (
+            GUIDED | (text_guided(args.clip) if args.clip else {}) if args.guided else DEFAULTS
+        )
         if args.maskings:
             configs = {text: read_masking(text) for text in args.maskings}
         maskings = {
@@ -85,9 +141,12 @@ def main() -> None:
         if args.video:
             clip = read_clip(args.video, size[0], args.interval, size[1:], None)
         else:
-            clip = MovingShapesDataset(length=1, num_frames=size[0])[0]['inputs']
+            sample = MovingShapesDataset(length=1, num_frames=size[0], captions=True)[0]
+            args.caption = args.caption or sample['data_samples'].caption
+            clip = sample['inputs']
             clip = F.interpolate(clip.transpose(0, 1).float(), size[1:]).transpose(0, 1).byte()
-        figure = draw_maskings(clip, maskings, tuple(args.grid), args.seed)
+        side = read_sides(args, size) | dict(caption=[args.caption or ''])
+        figure = draw_maskings(clip, maskings, tuple(args.grid), args.seed, side=side)
         print(save_figure(figure, args.out))
     except (ValueError, KeyError, OSError) as error:
         fail(error)
