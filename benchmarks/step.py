@@ -7,7 +7,9 @@ machine does falls on all of them alike. Examples::
     python benchmarks/step.py --precision bf16 --json step_bf16.json
     python benchmarks/step.py --models hf_mae mmpretrain_mae mae --batch-size 16
 
-The peers need ``pip install transformers==4.49.0`` (hf_*) and mmpretrain (mmpretrain_mae).
+    python benchmarks/step.py --models videomae tgm mgmae mgmae_dis mgm adamae difference  # guides
+
+The peers need ``pip install transformers==4.49.0`` (hf_*, tgm) and mmpretrain (mmpretrain_mae).
 """
 
 import argparse
@@ -19,6 +21,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -110,6 +113,55 @@ def build_mmpretrain_mae() -> nn.Module:
     return model
 
 
+class CaptionedModel(nn.Module):
+    """A TGM of this toolkit with a CLIP ViT-B/32 of random weights, and captions that are new.
+
+    Args:
+        options: Overrides of its config.
+    """
+
+    def __init__(self, options: dict | None = None) -> None:
+        super().__init__()
+        from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+        from bimm_mm.captions.small_clip import write_tokenizer
+        from bimm_mm.models.guides.clip import Clip
+
+        with tempfile.TemporaryDirectory() as folder:
+            write_tokenizer(Path(folder))
+            tokenizer = CLIPTokenizer.from_pretrained(folder)
+        self.model = build_ours('tgm/_base_/tgm_vitb.py', options)
+        self.clip = (Clip(CLIPModel(CLIPConfig()), tokenizer),)  # not a submodule
+        for module in self.model.modules():
+            if hasattr(module, 'clip_'):
+                module.clip_ = self.clip[0]
+        self.count = 0
+
+    def step_loss(self, x: Tensor) -> Tensor:
+        captions = [f'caption {self.count + number}' for number in range(len(x))]
+        self.count += len(x)
+        losses = self.model(x, mode='loss', caption=captions)
+        return sum(value for key, value in losses.items() if 'loss' in key)
+
+
+def build_mgmae() -> nn.Module:
+    """MGMAE with a RAFT-small of random weights, which costs what a trained one does."""
+    from torchvision.models.optical_flow import raft_small
+
+    model = build_ours('mgmae/_base_/mgmae_vitb.py')
+    model.masking.flow._frozen = (raft_small(weights=None).eval(),)
+    return model
+
+
+def build_guided(masking: str) -> nn.Module:
+    """VideoMAE with another masking of its ratio."""
+    path = 'videomae/_base_/videomae_vitb.py'
+    masking = dict(type=masking, ratio=0.9)
+    if masking['type'] == 'FlowGuidedMasking':
+        masking['flow'] = dict(type='DisFlow')
+    return build_ours(path, {'model.dorsal.masking': dict(masking, _delete_=True)})
+
+
 VIDEO, IMAGE = (3, 16, 224, 224), (3, 224, 224)
 MODELS_TO_TIME: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
     'hf_videomae': (VIDEO, build_hf_videomae),
@@ -119,6 +171,13 @@ MODELS_TO_TIME: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
         VIDEO,
         lambda: build_ours('bimm/joint_k400_vitb_edge.py', {'model.dorsal.decode_ratio': 0.5}),
     ),
+    'tgm': (VIDEO, CaptionedModel),
+    'tgm_224': (VIDEO, lambda: CaptionedModel({'model.masking.guide.input_size': 224})),
+    'mgmae': (VIDEO, build_mgmae),
+    'mgmae_dis': (VIDEO, lambda: build_guided('FlowGuidedMasking')),
+    'mgm': (VIDEO, lambda: build_guided('MotionVectorMasking')),
+    'difference': (VIDEO, lambda: build_guided('FrameDifferenceMasking')),
+    'adamae': (VIDEO, lambda: build_ours('adamae/_base_/adamae_vitb.py')),
     'hf_mae': (IMAGE, build_hf_mae),
     'mmpretrain_mae': (IMAGE, build_mmpretrain_mae),
     'mae': (IMAGE, lambda: build_ours('mae/mae_in1k_vitb.py')),
@@ -154,8 +213,9 @@ class Contestant:
         self.dtype = dict(fp32=torch.float32, bf16=torch.bfloat16)[args.precision]
         self.x = torch.randn(args.batch_size, *self.shape, device=self.device)
         self.times: dict[str, list[float]] = defaultdict(list)
-        self.target_time = 0.0
+        self.target_time = self.mask_time = 0.0
         for module in self.model.modules():
+            self._time_masking(module)
             if isinstance(module, bimm_mm.models.targets.base.BaseTarget):
                 module.register_forward_pre_hook(lambda *_: self._clock(-1))
                 module.register_forward_hook(lambda *_: self._clock(+1))
@@ -174,7 +234,7 @@ class Contestant:
 
     def step(self) -> None:
         """One step, its parts timed. The device is synchronised between the parts."""
-        self.target_time = 0.0
+        self.target_time = self.mask_time = 0.0
         start = self.now()
         loss = self.loss()
         forward = self.now()
@@ -185,6 +245,7 @@ class Contestant:
         end = self.now()
         self.times['step'].append(end - start)
         self.times['forward'].append(forward - start)
+        self.times['masks'].append(self.mask_time)
         self.times['targets'].append(self.target_time)
         self.times['backward'].append(backward - forward)
         self.times['optimizer'].append(end - backward)
@@ -207,6 +268,21 @@ class Contestant:
     def now(self) -> float:
         synchronize(self.device)
         return time.perf_counter()
+
+    def _time_masking(self, module: nn.Module) -> None:
+        """Let a module's masking count the seconds that it takes."""
+        masking = getattr(module, 'masking', None)
+        if not hasattr(masking, 'draw'):
+            return
+        draw = masking.draw
+
+        def timed(*args, **kwargs):
+            start = self.now()
+            masks = draw(*args, **kwargs)
+            self.mask_time += self.now() - start
+            return masks
+
+        masking.draw = timed
 
     def _clock(self, sign: int) -> None:
         self.target_time += sign * self.now()
@@ -364,7 +440,16 @@ def describe_machine(device: torch.device) -> str:
 
 def table(result: dict) -> str:
     """A result as a Markdown table."""
-    head = ['model', 'step, s', 'ratio', 'forward', 'targets in it', 'backward', 'optimizer']
+    head = [
+        'model',
+        'step, s',
+        'ratio',
+        'forward',
+        'masks in it',
+        'targets in it',
+        'backward',
+        'optimizer',
+    ]
     head += ['TFLOP', 'MFU', 'memory, GB']
     rows = []
     for name, values in result['models'].items():
@@ -375,6 +460,7 @@ def table(result: dict) -> str:
             f'{seconds["step"]:.3f}',
             f'{values["ratio"]:.2f}',
             f'{seconds["forward"]:.3f}',
+            f'{seconds["masks"]:.3f}' if seconds['masks'] else '',
             f'{seconds["targets"]:.3f}' if seconds['targets'] else '',
             f'{seconds["backward"]:.3f}',
             f'{seconds["optimizer"]:.3f}',
@@ -383,7 +469,7 @@ def table(result: dict) -> str:
             '' if memory is None else f'{memory / 1e9:.2f}',
         ]
         rows.append(cells)
-    return markdown_table(head, rows, 'l' + 'r' * 9)
+    return markdown_table(head, rows, 'l' + 'r' * 10)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

@@ -69,6 +69,7 @@ def test_models_take_turns_and_the_figures_are_written(benchmark, tmp_path, caps
     assert linear['parameters'] == 32 * 16
     seconds = ours['seconds']
     assert 0 < seconds['targets'] < seconds['forward'] < seconds['step']
+    assert 0 < seconds['masks'] < seconds['forward'] and linear['seconds']['masks'] == 0
     assert linear['seconds']['targets'] == 0
     parts = sum(seconds[part] for part in ('forward', 'backward', 'optimizer'))
     assert parts == pytest.approx(seconds['step'], rel=0.5)

@@ -84,7 +84,7 @@ def test_blocks_of_all_sizes_cover_their_cells():
     assert np.array_equal(maps[0, 3], [1.0, 0.0]) and not maps[1, 2:].any()
 
 
-def sample(path, flip=False, scale=1.0):
+def sample(path, flip=False, scale=1.0, interval=1):
     frames = np.zeros((4, HEIGHT, WIDTH, 3), np.uint8)
     results = dict(filename=str(path), frame_inds=np.arange(3, 7), imgs=list(frames))
     results = LoadMotionVectors()(results | dict(with_motion_vectors=True))
@@ -92,7 +92,9 @@ def sample(path, flip=False, scale=1.0):
     if flip:
         results['imgs'] = [image[:, ::-1] for image in results['imgs']]
         results |= dict(flip=True, flip_direction='horizontal')
-    return PackMotionVectors()(results | dict(scale_factor=np.array([scale, scale])))
+    return PackMotionVectors()(
+        results | dict(scale_factor=np.array([scale, scale]), frame_interval=interval)
+    )
 
 
 def test_vectors_of_tokens_follow_flip_and_scale(tmp_path):
@@ -101,11 +103,12 @@ def test_vectors_of_tokens_follow_flip_and_scale(tmp_path):
         sample(path, **kwargs)['motion_vectors'] for kwargs in ({}, dict(flip=True), dict(scale=2))
     )
     assert plain.shape == (2, 8, 12, 2)
-    # 4 pixels per frame are a quarter of a patch; frames 3 to 6, tokens wholly inside the square
-    assert np.abs(np.median(plain[:, 3:5, 4:6, 0]) - 0.25) < 0.05
+    # 4 pixels per frame, a quarter of a patch, in two frames; tokens wholly inside the square
+    assert np.abs(np.median(plain[:, 3:5, 4:6, 0]) - 0.5) < 0.1
     mirrored = plain[:, :, ::-1] * np.float32([-1, 1])
     assert np.abs(flipped - mirrored).max() < 1e-6
     assert np.allclose(scaled, 2 * plain)
+    assert np.allclose(sample(path, interval=3)['motion_vectors'], 3 * plain)
 
 
 def test_samples_that_do_not_ask_are_left_alone():

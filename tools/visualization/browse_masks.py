@@ -106,7 +106,8 @@ def read_sides(args: argparse.Namespace, size: tuple[int, int, int]) -> dict:
     top, left = ((side - short) // 2 for side in vectors.shape[2:])
     vectors = vectors[:, :, top : top + short, left : left + short]  # as the clip is cropped
     vectors = F.adaptive_avg_pool3d(vectors, tuple(args.grid)).movedim(0, 3)
-    return dict(motion_vectors=vectors[None] * args.grid[1] / min(height, width))
+    per_slot = args.interval * size[0] / args.grid[0]  # frames
+    return dict(motion_vectors=vectors[None] * per_slot * args.grid[1] / min(height, width))
 
 
 def read_masking(text: str) -> dict:

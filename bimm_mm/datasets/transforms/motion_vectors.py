@@ -64,10 +64,10 @@ class PackMotionVectors(BaseTransform):
     ``PackActionInputs`` hands them on, with ``meta_keys=('motion_vectors',)``. Does nothing for a
     sample that LoadMotionVectors left as it was.
 
-    Required keys: ``imgs``, ``motion_short_side``; ``scale_factor``, ``flip`` and
-    ``flip_direction`` where there are any. Modified key: ``imgs``, without the last two channels.
-    Added key: ``motion_vectors``, (T', H', W', 2) float32, in patches per frame to the right and
-    down.
+    Required keys: ``imgs``, ``motion_short_side``; ``scale_factor``, ``frame_interval``, ``flip``
+    and ``flip_direction`` where there are any. Modified key: ``imgs``, without the last two
+    channels. Added key: ``motion_vectors``, (T', H', W', 2) float32, in patches to the right and
+    down from one token along time to the next, if motion goes on as it is.
 
     Args:
         patch_size: Frames, rows and columns of a token.
@@ -96,6 +96,7 @@ class PackMotionVectors(BaseTransform):
         vectors *= results['motion_short_side'] / UNITS  # pixels of the decoded frame
         vectors *= np.asarray(results.get('scale_factor', (1, 1)), np.float32)[:2]
         vectors /= np.float32(self.patch_size[:0:-1])
+        vectors *= float(results.get('frame_interval') or 1) * self.patch_size[0]
         if results.get('flip'):
             vectors[..., 0 if results['flip_direction'] == 'horizontal' else 1] *= -1
         results['motion_vectors'] = vectors

@@ -65,10 +65,11 @@ class MotionVectorMasking(GuidedMasking):
     the rectangle lies where most moves; then it goes on by the vectors inside, weighted by their
     length. Patches beside the rectangle, those that move most first, make up the exact number.
 
-    Needs the side input 'motion_vectors', (B, T', H', W', 2), in patches per frame to the right
-    and down (``LoadMotionVectors`` and ``PackMotionVectors`` in the pipeline). Samples whose
-    vectors are all zero, as the codec gives none or the side input is missing, follow the
-    differences between frames: the rectangle goes to where most changes, at most a patch away.
+    Needs the side input 'motion_vectors', (B, T', H', W', 2), in patches to the right and down
+    from one slot to the next (``LoadMotionVectors`` and ``PackMotionVectors`` in the pipeline).
+    Samples whose vectors are all zero, as the codec gives none or the side input is missing,
+    follow the differences between frames: the rectangle goes to where most changes, at most a
+    patch away.
 
     Args:
         ratio: Share of the tokens of a frame that is masked (MGM: 0.75).

@@ -168,7 +168,7 @@ def test_moving_objects_are_covered_beside_random():
 
 
 def vectors(right, down=0.0, rows=slice(3, 7), columns=slice(1, 5)):
-    """Vectors in patches per frame, of a block that stays where it is in the grid."""
+    """Vectors in patches per slot, of a block that stays where it is in the grid."""
     field = torch.zeros(1, *GRID, 2)
     field[:, :, rows, columns] = torch.tensor([right, down])
     return field
