@@ -15,6 +15,7 @@ The peers need ``pip install transformers==4.49.0`` (hf_*, tgm) and mmpretrain (
 import argparse
 import gc
 import json
+import math
 import os
 import platform
 import resource
@@ -27,6 +28,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import date
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -39,35 +41,57 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import bimm_mm
 from bimm_mm.engine.hooks.compile_hook import compile_modules
 from bimm_mm.evaluation.analysis.flops import step_flops
-from bimm_mm.evaluation.analysis.peaks import device_name, measured_peak, synchronize
+from bimm_mm.evaluation.analysis.peaks import (
+    device_name,
+    measured_peak,
+    sheet_peak,
+    synchronize,
+)
 from bimm_mm.models import TubeMasking
 from bimm_mm.utils.tables import markdown_table
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 
 
-def build_ours(config: str, options: dict | None = None) -> nn.Module:
+def build_ours(config: str, options: dict | None = None, tiny: bool = False) -> nn.Module:
     """A pretrainer of this toolkit from its config, with overrides."""
     cfg = Config.fromfile(CONFIGS / config)
     cfg.merge_from_dict(options or {})
+    if tiny:
+        for branch in (cfg.model.get('ventral'), cfg.model.get('dorsal')):
+            if branch is not None:
+                branch.backbone.update(arch=dict(embed_dims=48, depth=12, num_heads=3), img_size=64)
+                branch.neck.decoders = [
+                    dict(decoder, embed_dims=24) if 'embed_dims' in decoder else decoder
+                    for decoder in branch.neck.decoders
+                ]
     return MODELS.build(cfg.model)
 
 
-def build_hf_videomae() -> nn.Module:
+def tiny_hf(size: dict) -> dict:
+    """Settings of Hugging Face's models for a rehearsal."""
+    layers = dict(num_hidden_layers=2, decoder_num_hidden_layers=1)
+    heads = dict(num_attention_heads=3, decoder_num_attention_heads=3)
+    widths = dict(hidden_size=48, intermediate_size=96, decoder_hidden_size=24)
+    return layers | heads | widths | dict(decoder_intermediate_size=48, image_size=64) | size
+
+
+def build_hf_videomae(tiny: bool = False) -> nn.Module:
     """Hugging Face's VideoMAE, ViT-B with the decoder of 4 blocks of width 384."""
     from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
     class Model(VideoMAEForPreTraining):
         def step_loss(self, x: Tensor) -> Tensor:
             batch = len(x)
-            _, masked = TubeMasking(0.9)(batch, (8, 14, 14), x.device)
-            mask = torch.zeros(batch, 1568, dtype=torch.bool, device=x.device)
+            grid = (x.shape[2] // 2, x.shape[3] // 16, x.shape[4] // 16)
+            _, masked = TubeMasking(0.9)(batch, grid, x.device)
+            mask = torch.zeros(batch, math.prod(grid), dtype=torch.bool, device=x.device)
             return self(x.transpose(1, 2), mask.scatter_(1, masked, True)).loss
 
-    return Model(VideoMAEConfig())
+    return Model(VideoMAEConfig(**tiny_hf(dict(num_frames=16)) if tiny else {}))
 
 
-def build_hf_mae() -> nn.Module:
+def build_hf_mae(tiny: bool = False) -> nn.Module:
     """Hugging Face's MAE, ViT-B with the decoder of 8 blocks of width 512."""
     from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
@@ -75,10 +99,10 @@ def build_hf_mae() -> nn.Module:
         def step_loss(self, x: Tensor) -> Tensor:
             return self(x).loss
 
-    return Model(ViTMAEConfig(norm_pix_loss=True))
+    return Model(ViTMAEConfig(norm_pix_loss=True, **tiny_hf({}) if tiny else {}))
 
 
-def build_mmpretrain_mae() -> nn.Module:
+def build_mmpretrain_mae(tiny: bool = False) -> nn.Module:
     """mmpretrain's MAE, ViT-B with the decoder of 8 blocks of width 512."""
     from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 
@@ -163,13 +187,13 @@ def build_guided(masking: str) -> nn.Module:
 
 
 VIDEO, IMAGE = (3, 16, 224, 224), (3, 224, 224)
-MODELS_TO_TIME: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
+MODELS_TO_TIME: dict[str, tuple[tuple[int, ...], Callable[..., nn.Module]]] = {
     'hf_videomae': (VIDEO, build_hf_videomae),
-    'videomae': (VIDEO, lambda: build_ours('videomae/_base_/videomae_vitb.py')),
-    'joint': (VIDEO, lambda: build_ours('bimm/joint_k400_vitb_edge.py')),
+    'videomae': (VIDEO, partial(build_ours, 'videomae/_base_/videomae_vitb.py')),
+    'joint': (VIDEO, partial(build_ours, 'bimm/joint_k400_vitb_edge.py')),
     'joint_half': (
         VIDEO,
-        lambda: build_ours('bimm/joint_k400_vitb_edge.py', {'model.dorsal.decode_ratio': 0.5}),
+        partial(build_ours, 'bimm/joint_k400_vitb_edge.py', {'model.dorsal.decode_ratio': 0.5}),
     ),
     'tgm': (VIDEO, CaptionedModel),
     'tgm_224': (VIDEO, lambda: CaptionedModel({'model.masking.guide.input_size': 224})),
@@ -177,10 +201,10 @@ MODELS_TO_TIME: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
     'mgmae_dis': (VIDEO, lambda: build_guided('FlowGuidedMasking')),
     'mgm': (VIDEO, lambda: build_guided('MotionVectorMasking')),
     'difference': (VIDEO, lambda: build_guided('FrameDifferenceMasking')),
-    'adamae': (VIDEO, lambda: build_ours('adamae/_base_/adamae_vitb.py')),
+    'adamae': (VIDEO, partial(build_ours, 'adamae/_base_/adamae_vitb.py')),
     'hf_mae': (IMAGE, build_hf_mae),
     'mmpretrain_mae': (IMAGE, build_mmpretrain_mae),
-    'mae': (IMAGE, lambda: build_ours('mae/mae_in1k_vitb.py')),
+    'mae': (IMAGE, partial(build_ours, 'mae/mae_in1k_vitb.py')),
 }
 # what the builders import
 PEER_MODULES = {
@@ -203,9 +227,15 @@ class Contestant:
         self.device = torch.device(args.device)
         self.shape, build = MODELS_TO_TIME[name]
         torch.manual_seed(0)
-        self.model = build().to(self.device).train()
+        if args.tiny:
+            self.shape = (*self.shape[:-2], 64, 64)
+            self.model = build(tiny=True)
+        else:
+            self.model = build()
+        self.model = self.model.to(self.device).train()
+        self.with_graphs = args.compile == 'graphs'
         if args.compile:
-            compile_blocks(self.model)
+            compile_blocks(self.model, self.with_graphs)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=1e-4, weight_decay=0.05, fused=True
         )
@@ -222,6 +252,8 @@ class Contestant:
 
     def loss(self) -> Tensor:
         """The loss of a batch, forward only."""
+        if self.with_graphs:
+            torch.compiler.cudagraph_mark_step_begin()
         context = torch.autocast(self.device.type, self.dtype) if self.autocast else nullcontext()
         with context:
             if hasattr(self.model, 'step_loss'):
@@ -288,11 +320,12 @@ class Contestant:
         self.target_time += sign * self.now()
 
 
-def compile_blocks(model: nn.Module) -> None:
+def compile_blocks(model: nn.Module, with_graphs: bool = False) -> None:
     """Compile each Transformer block of a model: ours by class, others' by the name 'Layer'."""
     names = ('TransformerBlock', 'VideoMAELayer', 'ViTMAELayer', 'TransformerEncoderLayer')
     blocks = [module for module in model.modules() if type(module).__name__ in names]
-    compile_modules(blocks, dynamic=False)
+    mode = dict(mode='reduce-overhead') if with_graphs else {}
+    compile_modules(blocks, dynamic=False, **mode)
 
 
 def peak_memory(name: str, args: argparse.Namespace) -> int:
@@ -303,6 +336,7 @@ def peak_memory(name: str, args: argparse.Namespace) -> int:
     if args.device == 'cpu':
         command = [sys.executable, __file__, '--memory-of', name, '--precision', args.precision]
         command += ['--batch-size', str(args.batch_size), '--threads', str(args.threads)]
+        command += ['--tiny'] if args.tiny else []
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         return int(output.split()[-1])
     gc.collect()  # the model before, whose hooks know it
@@ -329,6 +363,7 @@ def run(names: list[str], args: argparse.Namespace) -> dict:
     """Let the models take turns; medians, ratios to the first, FLOPs and memory of each."""
     device = torch.device(args.device)
     dtype = torch.float32 if args.precision == 'fp32' else torch.bfloat16
+    sheet = sheet_peak(device_name(device), 'float32' if args.precision == 'fp32' else 'bfloat16')
     result = dict(
         date=date.today().isoformat(),
         machine=describe_machine(device),
@@ -338,6 +373,7 @@ def run(names: list[str], args: argparse.Namespace) -> dict:
         steps=args.steps,
         compile=args.compile,
         matmul_peak_tflops=measured_peak(device, dtype) / 1e12,
+        sheet_peak_tflops=sheet / 1e12 if sheet else None,
         models={},
     )
     memory = {} if args.no_memory else {name: peak_memory(name, args) for name in names}
@@ -354,6 +390,7 @@ def run(names: list[str], args: argparse.Namespace) -> dict:
         for _ in range(args.steps):
             for contestant in contestants:
                 free[contestant.name].append(contestant.free_run(4))
+    peak = result['sheet_peak_tflops'] or result['matmul_peak_tflops']
     for contestant in contestants:
         medians = {part: statistics.median(values) for part, values in contestant.times.items()}
         if free[contestant.name]:
@@ -362,7 +399,8 @@ def run(names: list[str], args: argparse.Namespace) -> dict:
         result['models'][contestant.name] = dict(
             seconds=medians,
             flops=flops,
-            mfu=flops / medians['step'] / 1e12 / result['matmul_peak_tflops'],
+            mfu=flops / medians['step'] / 1e12 / peak,
+            samples_per_second=args.batch_size / medians['step'],
             peak_memory=memory.get(contestant.name),
             parameters=sum(p.numel() for p in contestant.model.parameters() if p.requires_grad),
         )
@@ -443,6 +481,7 @@ def table(result: dict) -> str:
     head = [
         'model',
         'step, s',
+        'samples/s',
         'ratio',
         'forward',
         'masks in it',
@@ -458,6 +497,7 @@ def table(result: dict) -> str:
         cells = [
             name,
             f'{seconds["step"]:.3f}',
+            f'{values["samples_per_second"]:.1f}',
             f'{values["ratio"]:.2f}',
             f'{seconds["forward"]:.3f}',
             f'{seconds["masks"]:.3f}' if seconds['masks'] else '',
@@ -469,7 +509,7 @@ def table(result: dict) -> str:
             '' if memory is None else f'{memory / 1e9:.2f}',
         ]
         rows.append(cells)
-    return markdown_table(head, rows, 'l' + 'r' * 10)
+    return markdown_table(head, rows, 'l' + 'r' * 11)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -490,7 +530,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--steps', type=int, default=10, help='of each model, after the warm-up')
     parser.add_argument('--warmup', type=int, default=2)
     parser.add_argument('--threads', type=int, default=torch.get_num_threads(), help='of a CPU')
-    parser.add_argument('--compile', action='store_true', help='torch.compile of the blocks')
+    parser.add_argument(
+        '--compile',
+        nargs='?',
+        const='blocks',
+        choices=('blocks', 'graphs'),
+        help='torch.compile of the blocks; graphs: as CUDA graphs',
+    )
+    parser.add_argument('--tiny', action='store_true', help='small models, for a rehearsal')
     parser.add_argument('--no-memory', action='store_true', help='do not measure memory')
     parser.add_argument(
         '--profile', action='store_true', help='show which operators take the time instead'
