@@ -62,7 +62,7 @@ def build_ours(config: str, options: dict | None = None, tiny: bool = False) -> 
             if branch is not None:
                 branch.backbone.update(arch=dict(embed_dims=48, depth=12, num_heads=3), img_size=64)
                 branch.neck.decoders = [
-                    dict(decoder, embed_dims=24) if 'embed_dims' in decoder else decoder
+                    dict(decoder, embed_dims=24, num_heads=3) if 'depth' in decoder else decoder
                     for decoder in branch.neck.decoders
                 ]
     return MODELS.build(cfg.model)

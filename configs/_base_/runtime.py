@@ -13,6 +13,8 @@ default_hooks = dict(
     history=dict(type='ShortHistoryHook'),
     # at the same iterations in all processes, which wait for each other
     garbage=dict(type='GarbageCollectionHook'),
+    # on a CPU: as many threads as are fastest on this machine at this time
+    threads=dict(type='ThreadsHook'),
     # SIGTERM and SIGUSR1 write a checkpoint and end the run with exit code 75
     stop=dict(type='StopOnSignalHook'),
     # what was found and how long it takes; at the end, what was written and what comes next

@@ -17,6 +17,7 @@ from .run_summary_hook import RunSummaryHook
 from .running_statistics_hook import SyncRunningStatisticsHook
 from .short_history_hook import ShortHistoryHook
 from .stop_on_signal_hook import StopOnSignalHook
+from .threads_hook import ThreadsHook
 
 __all__ = [
     'BrokenSamplesHook',
@@ -35,5 +36,6 @@ __all__ = [
     'ShortHistoryHook',
     'StopOnSignalHook',
     'SyncRunningStatisticsHook',
+    'ThreadsHook',
     'WholeCheckpointHook',
 ]

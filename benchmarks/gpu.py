@@ -1,0 +1,310 @@
+"""All that only a GPU can show, in one run for a machine that is lent for minutes.
+
+Each part has a time limit of its own and writes its results as it goes; the most valuable come
+first, so that a cut leaves what was done. A table of all parts comes last. On the machine::
+
+    python3 -m pip install -q --no-index --no-deps --no-compile WHEELS/*.whl
+    export PYTHONPATH=$PWD
+    python3 benchmarks/gpu.py RESULTS --clips CLIPS --minutes 9
+
+``--device cpu`` rehearses every part in tiny sizes, so that a mistake is not found there. Parts
+that would begin after the time is up are left out: those at the end of the list first.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bimm_mm.utils.tables import markdown_table
+
+ROOT = Path(__file__).parents[1]
+STEP = 'benchmarks/step.py'
+VIDEO = ('hf_videomae', 'videomae', 'joint')
+IMAGE = ('hf_mae', 'mae')
+JOINT = 'configs/bimm/joint_k400_vitb_edge.py'
+DEMO = 'configs/bimm/demo/joint_shapes.py'
+LINKS = 1024  # samples of an epoch, made of a few clips
+# what the recipes import, so that what is missing shows at once
+ENVIRONMENT = """
+import platform, torch, torchvision, numpy, mmengine, mmcv, mmaction, mmpretrain, transformers
+import bimm_mm, bimm_mm.datasets.video, bimm_mm.datasets.image, cv2, av, decord, scipy, rich
+print('python', platform.python_version(), 'CUDA', torch.version.cuda, torch.cuda.is_available())
+for module in (torch, torchvision, numpy, mmengine, mmcv, mmaction, mmpretrain, transformers, cv2):
+    print(module.__name__, module.__version__)
+if torch.cuda.is_available():
+    print(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory)
+"""
+LEAVE_FREE = 0.85  # of the memory, for the largest batch that all models take
+
+
+@dataclass(frozen=True)
+class Part:
+    """A command with a time limit.
+
+    Attributes:
+        name: Of its log, and of its figures.
+        minutes: After which it is ended.
+        command: Arguments for this Python; called when its turn comes.
+        summary: The figures that matter, from the folder of results; '' where it left none.
+    """
+
+    name: str
+    minutes: float
+    command: Callable[[], list[str]]
+    summary: Callable[[Path], str] = lambda folder: ''
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('results', type=Path, help='folder for logs, figures and the table')
+    parser.add_argument('--clips', type=Path, help='folder of videos; without, no run on videos')
+    parser.add_argument('--device', choices=('cuda', 'cpu'), default='cuda')
+    parser.add_argument('--minutes', type=float, default=9.0, help='in all; default: %(default)s')
+    parser.add_argument('--only', nargs='+', metavar='PART', help='parts by name')
+    return parser.parse_args(argv)
+
+
+def parts_of(args: argparse.Namespace) -> list[Part]:
+    """All parts, the most valuable first."""
+    folder, gpu = args.results, args.device == 'cuda'
+    size = '16' if gpu else '2'
+
+    def tests(*files: str) -> list[str]:
+        return ['-m', 'pytest', '-q', '-m', 'gpu', *(f'tests/gpu/{file}' for file in files)]
+
+    def step(name: str, models: tuple[str, ...], batch: str, *more: str) -> list[str]:
+        command = [STEP, '--models', *models, '--batch-size', batch, '--precision', 'bf16']
+        command += ['--device', args.device, '--json', str(folder / f'{name}.json'), *more]
+        return command + ([] if gpu else ['--tiny', '--steps', '2', '--no-memory'])
+
+    def steps(name: str, models: tuple[str, ...], minutes: float, *more: str) -> Part:
+        return Part(name, minutes, lambda: step(name, models, size, *more), step_summary(name))
+
+    def largest(name: str, models: tuple[str, ...], start: str, minutes: float, *more: str) -> Part:
+        def command() -> list[str]:
+            return step(name, models, str(largest_of(folder, start, 2 if not gpu else 16)), *more)
+
+        return Part(name, minutes, command, step_summary(name))
+
+    compiled = ('--compile', '--no-memory')
+    with_graphs = ('--compile', 'graphs', '--no-memory')
+    demo = ['tools/demo.py', '--work-dir', str(folder / 'demo')]
+    return [
+        Part('environment', 0.5, lambda: ['-c', ENVIRONMENT], environment_summary),
+        Part('recipes', 2.0, lambda: tests('test_recipes.py'), tests_summary('recipes')),
+        steps('video_16', VIDEO, 0.8),
+        largest('video_largest', VIDEO, 'video_16', 0.8),
+        Part('preflight', 1.5, lambda: preflight(args), preflight_summary),
+        Part('runs', 0.8, lambda: tests('test_runs.py'), tests_summary('runs')),
+        Part('numerics', 1.2, lambda: tests('test_numerics.py'), tests_summary('numerics')),
+        steps('video_16_compiled', VIDEO, 1.2, *compiled),
+        steps('video_16_graphs', VIDEO, 1.2, *with_graphs),
+        steps('image_16', IMAGE, 0.6),
+        largest('image_largest', IMAGE, 'image_16', 0.6),
+        largest('video_largest_compiled', VIDEO, 'video_16', 1.2, *compiled),
+        Part(
+            'iteration',
+            0.5,
+            lambda: ['benchmarks/iteration.py', '--iterations', '30' if gpu else '2'],
+            iteration_summary,
+        ),
+        Part('profile', 0.5, lambda: [*step('profile', ('joint',), size), '--profile']),
+        Part('demo', 1.5, lambda: demo if gpu else [*demo[:1], '--help'], demo_summary),
+    ]
+
+
+def preflight(args: argparse.Namespace) -> list[str]:
+    """The joint recipe through the Runner, on the clips; the demo's config where there are none."""
+    command = ['tools/misc/preflight.py', '--work-dir', str(args.results / 'preflight')]
+    config = DEMO if args.clips is None else write_config(args)
+    few = ['--iterations', '2', '--warmup', '2', '--try', 'batch']
+    if args.device == 'cpu':
+        return [*command, config, *few, '--cfg-options', 'train_dataloader.batch_size=2']
+    return [*command, config, '--amp', '--price', '2', '--try', 'compile', 'batch']
+
+
+def write_config(args: argparse.Namespace) -> str:
+    """The joint recipe on the clips, each of which is there many times; tiny in a rehearsal."""
+    clips, path = args.results / 'clips', args.results / 'joint_clips.py'
+    clips.mkdir(exist_ok=True)
+    found = sorted(file.resolve() for file in args.clips.iterdir() if file.is_file())
+    for number in range(LINKS if args.device == 'cuda' else 16):
+        source = found[number % len(found)]
+        link = clips / f'{number}{source.suffix}'
+        if not link.exists():
+            link.symlink_to(source)
+    arch = 'dict(_delete_=True, embed_dims=48, depth=12, num_heads=3)'
+    branch = f'dict(backbone=dict(arch={arch}))'
+    lines = [f'_base_ = [{str(ROOT / JOINT)!r}]']
+    workers = max(1, len(os.sched_getaffinity(0)) - 2)
+    if args.device == 'cpu':
+        lines.append(f'model = dict(ventral={branch}, dorsal={branch})')
+        workers = 1
+    lines.append(
+        f'train_dataloader = dict(num_workers={workers}, dataset=dict(data_root={str(clips)!r}))'
+    )
+    path.write_text('\n'.join(lines) + '\n')
+    return str(path)
+
+
+def largest_of(folder: Path, start: str, multiple: int) -> int:
+    """The largest batch at which all models of a benchmark fit on the GPU one beside the other.
+
+    What a model takes at the batch of ``start`` is all counted as growing with the batch, but for
+    weights, gradients and AdamW's moments.
+    """
+    path = folder / f'{start}.json'
+    result = json.loads(path.read_text()) if path.is_file() else {}
+    models = list(result.get('models', {}).values())
+    if not models or any(model['peak_memory'] is None for model in models):
+        return multiple
+    import torch
+
+    total = torch.cuda.get_device_properties(0).total_memory * LEAVE_FREE
+    states = [16 * model['parameters'] for model in models]
+    each = max(
+        (m['peak_memory'] - s) / result['batch_size'] for m, s in zip(models, states, strict=True)
+    )
+    return max(multiple, int((total - sum(states)) / each) // multiple * multiple)
+
+
+def run_part(part: Part, args: argparse.Namespace, until: float) -> dict:
+    """Run a part in a process group of its own; its output goes to a log."""
+    env = os.environ | {
+        'PYTHONPATH': os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])),
+        'PYTHONUNBUFFERED': '1',
+        'BIMM_GPU_TESTS': args.device,
+        'MPLBACKEND': 'Agg',
+    }
+    limit = min(60 * part.minutes, until - time.monotonic())
+    if args.device == 'cpu':  # a rehearsal takes what it takes
+        env['CUDA_VISIBLE_DEVICES'], limit = '', 3600
+    if limit < 5:
+        return dict(part=part.name, result='left out: the time is up', seconds=0.0, summary='')
+    start = time.monotonic()
+    with open(args.results / f'{part.name}.log', 'w') as log:
+        command = [sys.executable, *part.command()]
+        log.write(' '.join(command) + '\n')
+        log.flush()
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            code = process.wait(limit)
+            result = 'ok' if code == 0 else f'exit code {code}'
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            process.wait()
+            result = f'ended after {limit:.0f} s'
+    try:
+        summary = part.summary(args.results)
+    except (OSError, KeyError, ValueError) as error:  # what it left is not whole
+        summary = f'no figures: {error}'
+    return dict(part=part.name, result=result, seconds=time.monotonic() - start, summary=summary)
+
+
+def environment_summary(folder: Path) -> str:
+    """The last line: the GPU, or what is missing."""
+    return (folder / 'environment.log').read_text().strip().splitlines()[-1]
+
+
+def tests_summary(name: str) -> Callable[[Path], str]:
+    """The last line of pytest, and what failed."""
+
+    def summary(folder: Path) -> str:
+        lines = (folder / f'{name}.log').read_text().splitlines()
+        failed = [line for line in lines if line.startswith(('FAILED', 'ERROR'))]
+        passed = sum(
+            line.split()[0].count('.')
+            for line in lines
+            if line.split() and set(line.split()[0]) <= set('.FEsx')
+        )
+        return f'{passed} passed, {len(failed)} failed' + ''.join(
+            f'; {line}' for line in failed[:5]
+        )
+
+    return summary
+
+
+def step_summary(name: str) -> Callable[[Path], str]:
+    """Samples a second, MFU and memory of each model."""
+
+    def summary(folder: Path) -> str:
+        result = json.loads((folder / f'{name}.json').read_text())
+        parts = [f'batch {result["batch_size"]}']
+        for model, values in result['models'].items():
+            memory = values['peak_memory']
+            told = f'{model} {values["samples_per_second"]:.1f}/s, MFU {values["mfu"]:.0%}'
+            parts.append(told + ('' if memory is None else f', {memory / 1e9:.1f} GB'))
+        return '; '.join(parts)
+
+    return summary
+
+
+def preflight_summary(folder: Path) -> str:
+    """Rate, MFU, hooks and waiting of the joint recipe."""
+    figures = json.loads((folder / 'preflight' / 'preflight.json').read_text())
+    parts, mean = figures['times']['parts'], figures['times']['mean']
+    step = mean - parts['waiting for data'] - parts['hooks and log']
+    return (
+        f'{figures["times"]["samples"] / mean:.1f} samples/s, MFU {figures["mfu"]:.0%}, hooks and '
+        f'log {parts["hooks and log"] / step:.1%} of the step, waiting for data '
+        f'{parts["waiting for data"] / mean:.1%}'
+    )
+
+
+def iteration_summary(folder: Path) -> str:
+    """The rows of the benchmark's table."""
+    lines = (folder / 'iteration.log').read_text().splitlines()
+    rows = [line.strip('| ').split(' | ') for line in lines if 'iteration' in line and '|' in line]
+    return '; '.join(f'{name.strip()}: {ratio.strip()}' for name, _, ratio in rows)
+
+
+def demo_summary(folder: Path) -> str:
+    """What the demo explains."""
+    figures = json.loads((folder / 'demo' / 'figures.json').read_text())
+    return ', '.join(f'{name} {value:.0%}' for name, value in figures['explained'].items())
+
+
+def write_table(rows: list[dict], folder: Path) -> str:
+    """Write what is known so far, as JSON and as a table."""
+    (folder / 'parts.json').write_text(json.dumps(rows, indent=2) + '\n')
+    cells = [[r['part'], r['result'], f'{r["seconds"]:.0f}', r['summary']] for r in rows]
+    table = markdown_table(['part', 'result', 's', 'figures'], cells, 'llrl')
+    (folder / 'table.md').write_text(table + '\n')
+    return table
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run all parts; 1 if one has failed."""
+    args = parse_args(argv)
+    args.results.mkdir(parents=True, exist_ok=True)
+    args.results = args.results.resolve()
+    until = time.monotonic() + 60 * args.minutes
+    parts = parts_of(args)
+    known = [part.name for part in parts]
+    for name in args.only or ():
+        if name not in known:
+            sys.exit(f'no part {name}: they are {", ".join(known)}')
+    rows, table = [], ''
+    for part in parts:
+        if args.only and part.name not in args.only:
+            continue
+        rows.append(run_part(part, args, until))
+        table = write_table(rows, args.results)
+        print(f'{rows[-1]["part"]}: {rows[-1]["result"]}, {rows[-1]["seconds"]:.0f} s', flush=True)
+    print(f'\n{table}')
+    return int(any(row['result'] != 'ok' for row in rows))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
