@@ -19,8 +19,9 @@ class ShortHistoryHook(Hook):
     give what they gave; a window of more values, in ``log_processor`` or as the ``window`` of a
     hook, is kept whole.
 
-    Losses and other scalars that are on an accelerator stay there until somebody reads the log,
-    as LoggerHook at its interval; mmengine waits for the device for each of them in each iteration.
+    Losses, the norm of clipped gradients and other scalars that are on an accelerator stay there
+    until somebody reads the log, as LoggerHook at its interval; mmengine waits for the device for
+    each of them in each iteration.
 
     Args:
         leave_on: Kinds of device where scalars wait to be read.
@@ -36,6 +37,21 @@ class ShortHistoryHook(Hook):
             hub._log_scalars = LoggedScalars(hub._log_scalars, kept=_longest_window(runner))
         self._scalars = hub._log_scalars
         hub.update_scalar = self._updater(hub)
+
+    def before_train(self, runner: Runner) -> None:
+        """Let the norm of clipped gradients stay on the device, too."""
+        wrapper, hub = runner.optim_wrapper, runner.message_hub
+        clip = getattr(wrapper, 'clip_func', None)
+        if clip is None or hasattr(clip, 'logs_by_itself'):
+            return
+
+        def clip_and_log(*args, **kwargs) -> None:
+            norm = clip(*args, **kwargs)
+            if norm is not None:  # else mmengine takes it for a number
+                hub.update_scalar(f'train/{wrapper.grad_name}', norm)
+
+        clip_and_log.logs_by_itself = True
+        wrapper.clip_func = clip_and_log
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Begin to tally the epoch."""

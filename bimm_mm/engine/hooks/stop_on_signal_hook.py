@@ -9,12 +9,14 @@ from functools import partial
 from multiprocessing import forkserver, resource_tracker
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, get_comm_device, get_dist_info
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ..late import LateValues
 from .checkpoint_hook import WholeCheckpointHook
 
 EXIT_STOPPED = 75  # sysexits.h: a temporary failure, try again; no other end of a run has it
@@ -30,6 +32,9 @@ class StopOnSignalHook(Hook):
     changes nothing, but a second Ctrl-C ends the process at once. A validation is finished first.
     The same command with ``--resume`` goes on.
 
+    Where processes are joined by their accelerators, what they agree on is looked at one iteration
+    later, so that nobody waits for it: one more iteration is finished then.
+
     Under the start method 'spawn', a library that starts threads when it is imported (OpenBLAS with
     more than one) can take a signal in a worker before it is blocked there.
 
@@ -43,6 +48,7 @@ class StopOnSignalHook(Hook):
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._sent = LateValues()
         self._before: dict = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -68,12 +74,19 @@ class StopOnSignalHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
     ) -> None:
         """Save and exit if any process received a signal."""
-        self._stop_if_told(runner, runner.iter + 1)
+        if get_dist_info()[1] == 1:
+            self._stop(runner, runner.iter + 1, self.received or 0)
+        elif get_comm_device().type == 'cpu':  # which waits for the slowest process anyway
+            self._stop(runner, runner.iter + 1, self._ask_all('cpu'))
+        else:
+            told = [int(host) for host, _ in self._sent.arrived()]
+            self._stop(runner, runner.iter + 1, max(told, default=0))
+            self._sent.send(self._ask_all(get_comm_device()))
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Save and exit if any process received a signal."""
         if self._before:
-            self._stop_if_told(runner, runner.iter)
+            self._stop(runner, runner.iter, self._ask_all(get_comm_device()))
 
     def _note(self, number: int, frame: object) -> None:
         if number == signal.SIGINT == self.received:
@@ -85,9 +98,14 @@ class StopOnSignalHook(Hook):
         if self._before:
             _obey(self._trainer, None, 0)
 
-    def _stop_if_told(self, runner: Runner, iteration: int) -> None:
-        told = torch.tensor(self.received or 0)
+    def _ask_all(self, device: torch.device | str) -> Tensor:
+        """The signal that any process received, or 0; on the device, where nothing waits for it."""
+        told = torch.full((), int(self.received or 0), device=device)
         all_reduce(told, 'max')
+        return told
+
+    def _stop(self, runner: Runner, iteration: int, told: Tensor | int) -> None:
+        """Save and exit if there was a signal."""
         if not told:
             return
         path = checkpoint_hook(runner).save_now(runner, iteration)

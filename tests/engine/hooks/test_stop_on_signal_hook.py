@@ -1,5 +1,6 @@
 """StopOnSignalHook and the processes that a run starts besides those that load data."""
 
+import logging
 import os
 import signal
 import time
@@ -11,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from bimm_mm.engine import StopOnSignalHook, WholeCheckpointHook
+from bimm_mm.engine.hooks import stop_on_signal_hook
 
 
 @pytest.fixture
@@ -108,3 +110,25 @@ def test_the_run_takes_a_note_and_nothing_after_it_has_ended(listening):
     assert listening.received == signal.SIGUSR1
     listening.after_train(None)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_processes_that_share_accelerators_stop_together_one_iteration_later(monkeypatch):
+    """Each told by what all had received in the iteration before, which is the same for all."""
+    module = stop_on_signal_hook
+    monkeypatch.setattr(module, 'get_dist_info', lambda: (0, 2))
+    monkeypatch.setattr(module, 'get_comm_device', lambda: torch.device('meta'))
+    other = iter([0, signal.SIGTERM, signal.SIGTERM])
+
+    def ask_all(self, device):  # this process is told nothing itself
+        return torch.tensor(int(next(other)))
+
+    monkeypatch.setattr(StopOnSignalHook, '_ask_all', ask_all)
+    saved, logger = [], logging.getLogger('test_stop')
+    writer = SimpleNamespace(save_now=lambda runner, iteration: saved.append(iteration) or 'x')
+    monkeypatch.setattr(module, 'checkpoint_hook', lambda runner: writer)
+    hook = StopOnSignalHook()
+    for iteration in range(2):
+        hook.after_train_iter(SimpleNamespace(iter=iteration, logger=logger), 0)
+    with pytest.raises(SystemExit) as stop:
+        hook.after_train_iter(SimpleNamespace(iter=2, logger=logger), 0)
+    assert stop.value.code == module.EXIT_STOPPED and saved == [3]
