@@ -3,8 +3,7 @@
 import copy
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -95,15 +94,6 @@ class BareSteps:
         seconds = torch.tensor((time.perf_counter() - start) / self.steps, device=self.device)
         all_reduce(seconds, 'max')
         return float(seconds)
-
-    @contextmanager
-    def with_autocast(self, dtype: torch.dtype) -> Iterator[None]:
-        """Take steps in mixed precision."""
-        self.dtype = dtype
-        try:
-            yield
-        finally:
-            self.dtype = None
 
     def compile_blocks(self) -> str:
         """Compile the Transformer blocks from now on; return why not, or ''."""

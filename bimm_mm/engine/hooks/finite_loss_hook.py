@@ -53,7 +53,7 @@ class FiniteLossHook(Hook):
         self._sent = LateValues()
         self._losses: dict[str, Tensor] = {}
         self._indices: list[int] = []
-        self._stepped = self._is_late = False
+        self._stepped = self._is_late = self._guards = False
         self._handles: list = []
 
     def before_train(self, runner: Runner) -> None:
@@ -161,6 +161,7 @@ class FiniteLossHook(Hook):
             return
         values, bad = self._judge(_gradient_norm(optimizer))
         optimizer.found_inf = bad.float()
+        self._guards = True
         note = dict(
             iteration=self._runner.iter,
             losses=list(self._losses),
@@ -172,8 +173,9 @@ class FiniteLossHook(Hook):
 
     def _lift_guard(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         """Leave the optimizer as it was."""
-        if getattr(optimizer, 'grad_scale', None) is None:  # else loss scaling does it
-            vars(optimizer).pop('found_inf', None)
+        if self._guards:  # else loss scaling takes away what it set
+            del optimizer.found_inf
+        self._guards = False
 
     def _look(self) -> None:
         """Look at the steps that were guarded: stop before the first bad one."""

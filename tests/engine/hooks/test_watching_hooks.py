@@ -275,14 +275,12 @@ def test_a_guarded_step_asks_for_no_value_of_its_own(tmp_path, way, reads):
     assert mode.count == reads
 
 
+@pytest.mark.parametrize('clip', [None, dict(max_norm=1.0)])
 @pytest.mark.parametrize('late', [False, True])
-def test_steps_that_loss_scaling_skips_are_counted_and_too_many_stop_the_run(
-    tmp_path, late, caplog, monkeypatch
-):
-    monkeypatch.setattr(MMLogger.get_current_instance(), 'propagate', True)
+def test_steps_that_loss_scaling_skips_are_counted_and_too_many_stop_the_run(tmp_path, late, clip):
     bad = {call: {'loss_dorsal_motion': float('inf')} for call in (2, 4, 5, 6)}
     hook = dict(type='FiniteLossHook', patience=2, late=late)
-    runner = make_runner(tmp_path, TwoBranches(bad=bad), [hook], iters=9)
+    runner = make_runner(tmp_path, TwoBranches(bad=bad), [hook], iters=9, clip=clip)
     runner.optim_wrapper.update(type=ScaledWrapper, optimizer=dict(type='SGD', lr=1e-4, fused=True))
     with pytest.raises(FloatingPointError, match='iteration 6: loss scaling has skipped 3 steps'):
         runner.train()
@@ -300,6 +298,9 @@ class ScaledWrapper(OptimWrapper):
         self._inner_count += 1
 
     def step(self, **kwargs):
+        if self.clip_grad_kwargs:
+            self.loss_scaler.unscale_(self.optimizer)
+            self._clip_grad()
         self.loss_scaler.step(self.optimizer)
         self.loss_scaler.update()
 
