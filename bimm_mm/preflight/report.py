@@ -21,6 +21,8 @@ from .steps import BareSteps, memory_at_hand
 from .training import Checkpoints, measure_checkpoint, run_iterations, trial_config
 from .trials import Trials, precision_of
 
+TRIAL_SECONDS = 15  # for the steps of a trial, which are 2 to 9
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -171,7 +173,9 @@ def _look_closer(
     seed = trial.get('randomness', {}).get('seed') or 0
     loader = measure_loader(trial.train_dataloader, seed, settings.iterations // 5 or 1)
     tell('the bare step')
-    steps = BareSteps(runner.model, runner.optim_wrapper, times.batch)
+    number = [max(2, min(9, round(TRIAL_SECONDS / times.mean)))]
+    broadcast_object_list(number)
+    steps = BareSteps(runner.model, runner.optim_wrapper, times.batch, number[0])
     bare = steps.seconds()
     precision = precision_of(cfg)
     peak, source = _peak(steps.device, precision, settings.peak)
