@@ -7,7 +7,7 @@ stamp := $(VENV)/.installed
 core := $(VENV)/.core
 run := PATH="$(abspath $(VENV))/bin:$$PATH"
 
-.PHONY: help install demo mam2 tgm vimpac test test-faults test-transformers lint clean
+.PHONY: help install demo mam2 tgm vimpac test test-faults test-transformers docs lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo 'make test       lint, then all tests'
 	@echo 'make test-faults kill trainings at random, and feed 1,000 broken files (minutes)'
 	@echo 'make test-transformers import and export against releases 5.0, 5.17 and 5.24 of transformers'
+	@echo 'make docs       write the site to build/site; a warning or broken link is an error'
 	@echo 'make lint       ruff check and ruff format --check'
 	@echo 'make clean      remove caches and build files (not $(VENV), not work_dirs)'
 
@@ -70,6 +71,19 @@ test-faults: $(stamp)
 
 test-transformers: $(stamp)
 	@VENV="$(VENV)" bash tools/misc/test_transformers.sh
+
+docs_venv := $(VENV)-docs
+$(docs_venv)/.installed: requirements/docs.txt requirements/pins.txt
+	@$(or $(PYTHON),python3) -m venv --clear $(docs_venv)
+	@$(docs_venv)/bin/python -m pip --disable-pip-version-check install -q -r requirements/docs.txt -c requirements/pins.txt
+	@touch $@
+
+# a copy of what git knows, so that links are the same on the site and in the repository
+docs: $(docs_venv)/.installed
+	@rm -rf build/site_source && mkdir -p build/site_source
+	@git ls-files -z -- '*.md' '*.py' '*.png' '*.json' '*.ipynb' requirements Makefile LICENSE CITATION.cff setup.py mkdocs.yml | xargs -0 cp --parents -t build/site_source
+	@NO_MKDOCS_2_WARNING=1 $(docs_venv)/bin/mkdocs build --strict --quiet
+	@echo 'the site: build/site/index.html'
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
