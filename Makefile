@@ -74,7 +74,7 @@ test-transformers: $(stamp)
 
 docs_venv := $(VENV)-docs
 $(docs_venv)/.installed: requirements/docs.txt requirements/pins.txt
-	@$(or $(PYTHON),python3) -m venv --clear $(docs_venv)
+	@$(or $(PYTHON),$(wildcard $(VENV)/bin/python),python3) -m venv --clear $(docs_venv)
 	@$(docs_venv)/bin/python -m pip --disable-pip-version-check install -q -r requirements/docs.txt -c requirements/pins.txt
 	@touch $@
 
