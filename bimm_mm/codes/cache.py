@@ -5,8 +5,9 @@ video, ``<path of the video>.npy``: (views, frames, rows, columns) uint16. The f
 that a clip costs the reading of its own frames only.
 
 A view is a way to look at a frame: the size that its shorter side is resized to, a square that is
-cut out, and whether it is flipped. VIMPAC stores one view for pretraining and twelve for
-finetuning.
+cut out, or the whole frame, and whether it is flipped. VIMPAC stores one view for pretraining and
+twelve for finetuning. Random crops of pixels cut their codes out of those of whole frames
+(:class:`bimm_mm.datasets.transforms.LoadCodes`). An image is a video of one frame.
 
 A code takes 2 bytes. That makes, for each view:
 
@@ -15,8 +16,12 @@ frames                          bytes a second 240,000 videos of 10 s (Kinetics-
 =============================== ============== ======================================
 2 fps, 128 px, 16 x 16 codes    1,024          2.5 GB
 2 fps, 256 px, 32 x 32 codes    4,096          9.8 GB
-all of 25 fps, 14 x 14 codes    9,800          23.5 GB
+all of 25 fps, whole, 16 x 28   22,400         53.8 GB
 =============================== ============== ======================================
+
+The last line is of frames of 16:9 with a short side of 256 pixels and 16 pixels a code. A million
+such images take 0.9 GB of codes, in files of one block each: 4.1 GB in a file system with blocks
+of 4 KiB.
 
 That is without compression: a code of 8192 carries up to 13 of its 16 bits, so that little would
 be gained, and frames could not be read one by one.
@@ -36,6 +41,7 @@ MANIFEST = 'codes.json'
 FORMAT = 1
 TOOL = 'python tools/dataset_converters/extract_codes.py'
 CROPS = ('top', 'center', 'bottom')
+WHOLE = 'whole'
 
 
 class CodeCacheError(ValueError):
@@ -44,25 +50,36 @@ class CodeCacheError(ValueError):
 
 @dataclass(frozen=True)
 class View:
-    """How a frame is turned into the square that is encoded (VIMPAC, appendix C.1).
+    """How a frame is turned into what is encoded (VIMPAC, appendix C.1; whole frames: our choice).
 
     Attributes:
         resize: Pixels that the shorter side is resized to.
-        crop: 'top' (left), 'center' or 'bottom' (right): where the square is cut out.
-        size: Side of the square in pixels.
-        flip: Whether it is flipped from left to right.
+        crop: 'top' (left), 'center' or 'bottom' (right): where the square is cut out. Or 'whole':
+            the frame from its upper left corner on, as far as it consists of whole codes.
+        size: Side of the square in pixels; of a whole frame, ``resize``.
+        flip: Whether it is flipped from left to right, after it was cut.
+        pixels_per_code: Pixels of the view that a code stands for, where they are more than those
+            of the tokenizer, which then reduces the view: 16 for patches of 16 x 16 pixels and a
+            tokenizer of 8 x 8.
     """
 
     resize: int = 128
     crop: str = 'center'
     size: int = 128
     flip: bool = False
+    pixels_per_code: int | None = None
 
     def __post_init__(self) -> None:
-        if self.crop not in CROPS:
-            raise ValueError(f'crop={self.crop!r} must be one of {", ".join(CROPS)}')
+        if self.crop not in (*CROPS, WHOLE):
+            raise ValueError(f'crop={self.crop!r} must be one of {", ".join((*CROPS, WHOLE))}')
         if self.size < 1 or self.resize < self.size:
             raise ValueError(f'resize={self.resize} must be at least size={self.size}, and that 1')
+        if self.crop == WHOLE and self.resize != self.size:
+            raise ValueError(f"crop='whole' needs size={self.size} to be resize={self.resize}")
+        if self.pixels_per_code is not None and (
+            self.pixels_per_code < 1 or self.size % self.pixels_per_code
+        ):
+            raise ValueError(f'pixels_per_code={self.pixels_per_code} must divide {self.size}')
 
 
 def finetuning_views(size: int, flip: bool = True) -> list[View]:
@@ -116,6 +133,10 @@ class CodeCache:
     def num_codes(self) -> int:
         """Number of different codes, V."""
         return self.manifest['tokenizer']['num_codes']
+
+    def pixels_per_code(self, view: View) -> int:
+        """Pixels of a view, along each side, that a code stands for."""
+        return view.pixels_per_code or self.manifest['tokenizer']['factor']
 
     def find_views(self, **wanted: object) -> list[int]:
         """Numbers of the views with these attributes, such as ``flip=False``.
@@ -214,14 +235,21 @@ def write_manifest(
 
     Raises:
         CodeCacheError: If the folder holds codes that were made otherwise.
+        ValueError: If the views differ in size.
     """
+    if len({(view.crop == WHOLE, view.size, view.pixels_per_code) for view in views}) > 1:
+        raise ValueError(
+            f'views={list(views)} must have codes of one size; make several caches instead'
+        )
     manifest = dict(
         format=FORMAT, tokenizer=tokenizer, fps=fps, views=[asdict(view) for view in views]
     )
     path = Path(root) / MANIFEST
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file():
-        known = CodeCache(root).manifest
+        cache = CodeCache(root)
+        # settings that are younger than the cache have their defaults
+        known = cache.manifest | dict(views=[asdict(view) for view in cache.views])
         changes = [
             f'{key} was {known.get(key)!r}, now {manifest[key]!r}'
             for key in manifest

@@ -6,11 +6,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
-from ..utils.media import IMAGES, VIDEOS, list_media
+from ..utils.media import IMAGES, VIDEOS, list_media, read_image
 from ..video.reader import VideoError, VideoReader, open_video
 from .cache import sample_key
 from .change import Chain
@@ -74,24 +73,6 @@ def _read_list(ann_file: Path, folder: Path, extensions: tuple[str, ...]) -> lis
 def count_files(names: list[str]) -> int:
     """Count the files that the contours of some images are divided into."""
     return -(-len(names) // IMAGES_PER_FILE)
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Read an image as training does, turned by its EXIF entry: (H, W, 3) uint8, RGB.
-
-    Raises:
-        ValueError: OpenCV cannot read it, or it is too large.
-        OSError: The file cannot be read.
-    """
-    # OpenCV's own reading of files crashes at names that are not UTF-8
-    data = np.fromfile(path, np.uint8)
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except cv2.error as error:
-        raise ValueError(str(error)) from error
-    if image is None:
-        raise ValueError('OpenCV cannot read it as an image')
-    return np.ascontiguousarray(image[..., ::-1])
 
 
 def blames_device(error: Exception) -> bool:

@@ -14,6 +14,7 @@ from ..utils.lists import EntryList, list_of, read_list
 from ..utils.media import VIDEOS, list_media
 from .decoding import ReplaceBrokenVideos
 from .lazy_samples import LazySamples
+from .transforms.codes import add_codes
 from .transforms.contours import add_contours
 from .transforms.repeats import repeat_clips
 
@@ -42,6 +43,8 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
             paths in it are relative to the folder of the videos. Videos that it lacks have no
             caption.
         with_motion_vectors: Whether ``LoadMotionVectors`` in the pipeline is to read them.
+        code_cache: Folder of codes of whole frames for ``LoadCodes``, or several, made by
+            ``tools/dataset_converters/extract_codes.py --whole`` of the folder of the videos.
         num_repeats: Clips per video, R, each with frames and a crop of its own (repeated sampling,
             MAE-ST); ``inputs`` then is (R, 3, T, H, W), and a batch has R times as many samples:
             docs/speed_input.md says what that means for the schedule.
@@ -50,9 +53,9 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
 
     Raises:
         FileNotFoundError: The folder or ``ann_file`` does not exist, or the folder holds no video,
-            or there is no ``contour_cache`` or ``caption_file``.
+            or there is no ``contour_cache``, ``code_cache`` or ``caption_file``.
         CaptionError: A line of ``caption_file`` is none, or it has none of the videos.
-        ContourCacheError: The contours of some videos are missing.
+        ContourCacheError, CodeCacheError: The contours or codes of some videos are missing.
         ValueError: Neither names a place, a line of ``ann_file`` is none, an extension does not
             start with a dot, ``decode_timeout`` is not positive, or ``num_repeats`` less than 1;
             with more than 1, on access, ``pipeline`` does not open and decode videos.
@@ -69,6 +72,7 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
         contour_cache: str | None = None,
         caption_file: str | None = None,
         with_motion_vectors: bool = False,
+        code_cache: str | Sequence[str] | None = None,
         num_repeats: int = 1,
         **kwargs,
     ) -> None:
@@ -81,8 +85,8 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
             raise ValueError(f'num_repeats={num_repeats} must be at least 1')
         self.num_repeats = num_repeats
         self.extensions = tuple(extension.lower() for extension in extensions)
-        self.contour_cache, self.caption_file = contour_cache, caption_file
-        self.with_motion_vectors = with_motion_vectors
+        self.contour_cache, self.code_cache = contour_cache, code_cache
+        self.caption_file, self.with_motion_vectors = caption_file, with_motion_vectors
         super().__init__(
             ann_file=ann_file,
             pipeline=pipeline,
@@ -100,12 +104,13 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
     def load_data_list(self) -> Sequence[dict]:
         """List the videos: a dict with ``filename`` and ``label`` each, label -1 if unknown.
 
-        With a cache, ``contours`` says where those of the video are; with a file of captions,
-        ``captions`` is the list of them, empty for a video that has none.
+        With caches, ``contours`` and ``codes_from`` say where those of the video are; with a file
+        of captions, ``captions`` is the list of them, empty for a video that has none.
         """
         folder = self.data_prefix['video']
         videos = LazySamples(self._list_videos(folder), folder, add=self._additions(folder))
         self._check_captions(videos)
+        videos = add_codes(videos, self.code_cache, 'filename', folder)
         if self.contour_cache is None:
             return videos
         return add_contours(list(videos), self.contour_cache, 'videos', folder, self.ann_file)

@@ -1,9 +1,11 @@
-"""Endings of video and image files, and listing of folders."""
+"""Endings of video and image files, listing of folders, and reading of images."""
 
 import os
 from collections.abc import Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
+import cv2
+import numpy as np
 from mmengine.fileio import list_dir_or_file
 
 VIDEOS = ('.mp4', '.webm', '.mkv', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.flv', '.3gp')
@@ -38,3 +40,21 @@ def list_media(folder: str | os.PathLike, endings: Sequence[str] = VIDEOS + IMAG
     if not found:
         raise FileNotFoundError(f'the folder {folder} holds no file ending in {", ".join(endings)}')
     return found
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read an image as training does, turned by its EXIF entry: (H, W, 3) uint8, RGB.
+
+    Raises:
+        ValueError: OpenCV cannot read it, or it is too large.
+        OSError: The file cannot be read.
+    """
+    # OpenCV's own reading of files crashes at names that are not UTF-8
+    data = np.fromfile(path, np.uint8)
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error as error:
+        raise ValueError(str(error)) from error
+    if image is None:
+        raise ValueError('OpenCV cannot read it as an image')
+    return np.ascontiguousarray(image[..., ::-1])

@@ -22,7 +22,7 @@ class MeanTokenizer:
 
     num_codes = 256
 
-    def __call__(self, frames):
+    def __call__(self, frames, grid=None):
         return torch.nn.functional.avg_pool2d(frames[:, 0], 8).round().long()
 
 
@@ -74,8 +74,9 @@ def test_finetuning_has_the_paper_s_twelve_views_or_six():
     assert len(finetuning_views(256, flip=False)) == 6
 
 
-def test_a_video_is_encoded_view_by_view():
-    codes = encode_video(Video(), MeanTokenizer(), VIEWS, fps=2, frames_at_once=2)
+def test_a_video_is_encoded_view_by_view(tmp_path):
+    cache = write_manifest(tmp_path, TOKENIZER, 2, VIEWS)
+    codes = encode_video(Video(), MeanTokenizer(), cache, frames_at_once=2)
     assert codes.shape == (2, 5, 2, 2) and codes.dtype == np.uint16
     # the center: 8 pixels of the left half and 8 of the right
     assert codes[0, :, 0].tolist() == [[10 * t, 200] for t in range(5)]

@@ -3,6 +3,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -68,3 +69,26 @@ def test_codes_of_videos_are_made_once(tmp_path, monkeypatch, capsys):
     assert manifest['fps'] == 5 and manifest['tokenizer']['factor'] == 8
     with pytest.raises(SystemExit, match='was made otherwise: fps was 5'):
         run(monkeypatch, 'dataset_converters/extract_codes.py', *arguments[:-1], 2)
+
+
+def test_codes_of_whole_images_are_made(tmp_path, monkeypatch, capsys):
+    """And of flipped ones; codes of 8 x 8 pixels stand for patches of 16 x 16."""
+    images = tmp_path / 'images'
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (('wide', (64, 90)), ('high', (140, 128))):
+        cv2.imwrite(str(images / f'{name}.png'), rng.integers(0, 256, (*size, 3), np.uint8))
+    (images / 'broken.jpg').write_bytes(b'no image')
+    save_codebook(tmp_path / 'codebook.pth')
+    arguments = [images, tmp_path / 'codes', '--kind', 'images', '--tokenizer', 'PatchTokenizer']
+    arguments += ['--checkpoint', tmp_path / 'codebook.pth', '--size', 64, '--whole', '--flipped']
+    arguments += ['--pixels-per-code', 16]
+    run(monkeypatch, 'dataset_converters/extract_codes.py', *arguments)
+    assert '1 images could not be read' in capsys.readouterr().out
+    shapes = {name: np.load(tmp_path / f'codes/{name}.png.npy').shape for name in ('wide', 'high')}
+    assert shapes == dict(wide=(2, 1, 4, 5), high=(2, 1, 4, 4))
+    with pytest.raises(SystemExit):
+        run(monkeypatch, 'dataset_converters/extract_codes.py', *arguments, '--finetuning')
+    assert '--whole and --finetuning exclude each other' in capsys.readouterr().err
+    with pytest.raises(SystemExit, match='pixels_per_code=12 must divide 64'):
+        run(monkeypatch, 'dataset_converters/extract_codes.py', *arguments[:-1], 12)

@@ -1,6 +1,7 @@
 """Transforms of pipelines that need nothing beyond the core."""
 
 from .captions import LoadCaption
+from .codes import GridCrop, LoadCodes
 from .contours import LoadContours
 from .crops import MultiScaleCropResize
 from .loading import AvInit, VideoDecode, VideoInit
@@ -9,7 +10,9 @@ from .sampling import SampleAtRate
 
 __all__ = [
     'AvInit',
+    'GridCrop',
     'LoadCaption',
+    'LoadCodes',
     'LoadContours',
     'LoadMotionVectors',
     'MultiScaleCropResize',

@@ -21,7 +21,9 @@ class MultiScaleCropResize(BaseTransform):
     already, the result is the same, to the bit.
 
     Required and modified keys: ``imgs``, a list of (H, W, C) uint8; they become (size, size, C).
-    Modified keys: ``img_shape``; ``scale_factor``, (2,) across and down, multiplied.
+    Modified keys: ``img_shape``; ``scale_factor``, (2,) across and down, multiplied. Added keys:
+    ``crop_quadruple``, left, top, width and height of the
+    crop, as shares of the frame.
 
     Args:
         size: Side of the result in pixels.
@@ -60,6 +62,14 @@ class MultiScaleCropResize(BaseTransform):
         sides = (columns.stop - columns.start, rows.stop - rows.start)
         before = np.asarray(results.get('scale_factor', (1.0, 1.0)))[:2]
         results['scale_factor'] = before * self.size / np.array(sides)
+        results['crop_quadruple'] = np.array(
+            [
+                left / scaled[1],
+                top / scaled[0],
+                (right - left) / scaled[1],
+                (bottom - top) / scaled[0],
+            ]
+        )
         return results
 
     def draw(self, height: int, width: int) -> tuple[int, int, int, int]:

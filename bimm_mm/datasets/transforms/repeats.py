@@ -25,7 +25,8 @@ def repeat_clips(pipeline: Compose, info: dict, num_repeats: int) -> dict:
         num_repeats: Clips, R.
 
     Returns:
-        ``inputs`` (R, C, T, H, W), and the other entries of the first clip.
+        ``inputs`` (R, C, T, H, W), and the other entries of the first clip; in its data sample
+        ``codes``, where there are any, are those of all clips.
 
     Raises:
         ValueError: The pipeline does not start by opening a video, or does not decode it.
@@ -55,12 +56,16 @@ def repeat_clips(pipeline: Compose, info: dict, num_repeats: int) -> dict:
 
 
 def _stack_arrays(samples: list[dict]) -> None:
-    """Give the data sample of the first clip the arrays of all clips, as motion vectors."""
+    """Give the data sample of the first clip the arrays of all clips, as motion vectors.
+
+    Where some clips have none, as of codes, a list with None in their places.
+    """
     parts = [sample['data_samples'] for sample in samples if 'data_samples' in sample]
     for name in parts[0].metainfo_keys() if parts else ():
         values = [part.get(name) for part in parts]
-        if isinstance(values[0], np.ndarray):
-            parts[0].set_metainfo({name: np.stack(values)})
+        if any(isinstance(value, np.ndarray) for value in values):
+            whole = all(value is not None for value in values)
+            parts[0].set_metainfo({name: np.stack(values) if whole else values})
 
 
 def decode_once(pipeline: Compose, info: dict) -> tuple[dict, list]:

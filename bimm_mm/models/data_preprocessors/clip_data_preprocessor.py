@@ -105,6 +105,8 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
     def collect(self, name: str, samples: Sequence, views: int) -> Any:
         """Collect a field of the data samples, one entry for each of their clips.
 
+        A list where some samples have None, as those whose codes are to be made online.
+
         Raises:
             ValueError: A sample lacks the field.
         """
@@ -115,6 +117,8 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
                 'the pipeline put it there (meta_keys of PackActionInputs)'
             )
         values = [sample.get(name) for sample in samples]
+        if any(has_gaps(value) for value in values):
+            return self.collect_some(values, views)
         if not isinstance(values[0], Tensor | np.ndarray):
             return [value for value in values for _ in range(views)]
         values = [torch.as_tensor(value) for value in values]
@@ -122,3 +126,20 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         # (B, R, ...) where each clip has its own, as the clips have them
         own = views > 1 and stacked.dim() > 1 and stacked.shape[1] == views
         return stacked.flatten(0, 1) if own else stacked.repeat_interleave(views, dim=0)
+
+    def collect_some(self, values: Sequence, views: int) -> list:
+        """As :meth:`collect`, of values that some samples, or some of their clips, do not have."""
+        result = []
+        for value in values:
+            own = views > 1 and isinstance(value, list | Tensor | np.ndarray)
+            for clip in value if own and len(value) == views else [value] * views:
+                if isinstance(clip, Tensor | np.ndarray):
+                    clip = torch.as_tensor(clip)
+                    clip = clip.to(self.mean.device, non_blocking=self._non_blocking)
+                result.append(clip)
+        return result
+
+
+def has_gaps(value: object) -> bool:
+    """Whether a field is None, or has a None among its clips."""
+    return value is None or isinstance(value, list) and any(clip is None for clip in value)

@@ -103,13 +103,43 @@ class BranchMixin:
                 "the backbone's num_frames and img_size"
             )
         side = dict(side or {})
-        if self.tokenizer is not None and 'codes' not in side:
-            side['codes'] = self.tokenizer(x, grid[1:])
+        if self.tokenizer is not None or isinstance(side.get('codes'), list):
+            side['codes'] = self.complete_codes(side.get('codes'), x)
         step = Step(x, grid=grid, side=side, others=others or {}, training=self.training)
         step.mean, step.std = self.colors
         step.encode = lambda ids: self.encode_alone(step, ids)
         step.embed = lambda: self.embed_all(step)
         return step
+
+    def complete_codes(self, codes: Tensor | list[Tensor | None] | None, x: Tensor) -> Tensor:
+        """Make the codes of those samples that come without.
+
+        Args:
+            codes: (B, T, H', W') or of images (B, H', W'), of all samples; or a list with None for
+                those that have none; or None.
+            x: The normalized input.
+
+        Raises:
+            ValueError: Some have none, and there is no tokenizer.
+        """
+        if isinstance(codes, Tensor):
+            return codes
+        codes = [None] * len(x) if codes is None else codes
+        # known on the host: nothing waits for the device
+        missing = [index for index, own in enumerate(codes) if own is None]
+        if missing and self.tokenizer is None:
+            raise ValueError(
+                f'{len(missing)} of {len(codes)} samples come without codes, since their crops do '
+                'not lie on the grid of those made beforehand: use GridCrop, or give the branch a '
+                'tokenizer=dict(...)'
+            )
+        grid = self.backbone.grid_size[1:]
+        if len(missing) == len(codes):
+            return self.tokenizer(x, grid)
+        if missing:
+            made = iter(self.tokenizer(torch.stack([x[index] for index in missing]), grid))
+            codes = [next(made) if own is None else own for own in codes]
+        return torch.stack(codes)
 
     def run(self, step: Step) -> Step:
         """Mask, encode, decode, and compute the targets; fills in the step."""
@@ -256,8 +286,8 @@ class Branch(BranchMixin, BaseModule):
             type RandomSubset.
         decoder_masking: Config of a masking whose masked tokens are decoded in training, as
             RunningCellMasking (VideoMAE V2). Those which the encoder saw do not count.
-        tokenizer: Config of a tokenizer, which makes the side input 'codes' where the data set
-            does not bring it along.
+        tokenizer: Config of a tokenizer, which makes the side input 'codes' of those samples with
+            which the data set does not bring it along.
         init_from: Checkpoint whose ventral encoder initializes this branch's encoder (paper: the
             dorsal encoder starts from the ventral one).
         mean, std: How the preprocessor normalizes; handed to targets and tokenizer.

@@ -9,7 +9,7 @@ from ..step import Step
 from .base import BasePretrainer
 from .branch import Branch
 
-FRAMEWISE = ('contours',)  # side inputs (B, C, T, ...) of which an image branch gets one frame
+FRAMEWISE = ('contours', 'codes')  # side inputs of which an image branch gets one frame
 
 
 class BranchPretrainer(BasePretrainer):
@@ -67,8 +67,8 @@ class BranchPretrainer(BasePretrainer):
         """Give each branch its input: clips, or one random frame of each clip (paper: section 3).
 
         Returns:
-            Per branch, the input and its side inputs; of contours an image branch gets those of
-            its frame.
+            Per branch, the input and its side inputs; of contours and codes an image branch gets
+            those of its frame.
         """
         result = {}
         for name, branch in self.branches.items():
@@ -79,7 +79,7 @@ class BranchPretrainer(BasePretrainer):
                 )
             if inputs.dim() == 5 and not branch.is_video:
                 picks = self.draw_frames(inputs)
-                own = {k: self.take_frames(v, picks) for k, v in side.items() if k in FRAMEWISE}
+                own = {k: self.frames_of(k, v, picks) for k, v in side.items() if k in FRAMEWISE}
                 result[name] = self.take_frames(inputs, picks), side | own
             else:
                 result[name] = inputs, side
@@ -88,6 +88,20 @@ class BranchPretrainer(BasePretrainer):
     def draw_frames(self, clips: Tensor) -> Tensor:
         """Draw one frame of each clip: (B, C, T, H, W) to (B,) long."""
         return torch.randint(clips.shape[2], (len(clips),), device=clips.device)
+
+    def frames_of(self, name: str, value: Tensor | list, picks: Tensor) -> Tensor | list:
+        """One frame of each clip of a side input: contours (B, 1, T, H, W), codes (B, T, H', W').
+
+        Of codes there may be a list, with None for clips that have none.
+        """
+        if isinstance(value, list):
+            return [
+                None if own is None else own.index_select(0, pick)[0]
+                for own, pick in zip(value, picks.split(1), strict=True)
+            ]
+        if name == 'codes':
+            return self.take_frames(value[:, None], picks)[:, 0]
+        return self.take_frames(value, picks)
 
     @staticmethod
     def take_frames(clips: Tensor, picks: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.registry import MODELS
 from torch import nn
 
 from bimm_mm.models import Branch
@@ -130,3 +131,19 @@ def test_an_input_of_another_size_is_an_error_not_a_wrong_mask(branch, shape):
     size = 'x'.join(map(str, shape[2:]))
     with pytest.raises(ValueError, match=f'the input has {size} .* is made for 4x16x16'):
         branch(torch.randn(shape))
+
+
+@pytest.mark.parametrize('gaps', [False, True])
+def test_an_image_branch_gets_the_codes_of_its_frame(make_branch, clips, gaps):
+    """Brought along for all clips, or for the second only: the first one's are made online."""
+    branch = make_branch(False) | dict(tokenizer=dict(type='BrightnessTokenizer'))
+    branch['targets'] = [dict(type='CodeTarget', num_codes=8), *branch['targets'][1:]]
+    model = MODELS.build(dict(type='SingleBranchPretrainer', ventral=branch))
+    codes = torch.arange(2 * 4 * 16).view(2, 4, 4, 4)
+    side = [None, codes[1]] if gaps else codes
+    model.draw_frames = lambda clips: torch.tensor([3, 1])
+    model.ventral.tokenizer.forward = lambda x, grid: torch.full((len(x), *grid), -1)
+    x, own = model.split_inputs(clips, codes=side)['ventral']
+    found = model.ventral.begin(x, own).side['codes']
+    wanted = torch.stack([torch.full((4, 4), -1) if gaps else codes[0, 3], codes[1, 1]])
+    assert torch.equal(found, wanted)
