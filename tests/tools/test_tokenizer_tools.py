@@ -40,7 +40,7 @@ def test_a_codebook_is_made_of_a_config_s_training_data(tmp_path, monkeypatch, c
     pytest.importorskip('sklearn')
     arguments = ['--patch-size', 8, '--num-codes', 16, '--samples', 20, '--per-sample', 32]
     config = REPO / 'configs/vimpac/demo/vimpac_shapes.py'
-    out = tmp_path / 'codebook.pth'
+    out = tmp_path / 'new/codebook.pth'  # the folder is made
     run(monkeypatch, 'dataset_converters/make_codebook.py', config, out, *arguments)
     assert '16 codes of 8x8 pixels, made of 640 patches' in capsys.readouterr().out
     centers = torch.load(out)['state_dict']['centers']

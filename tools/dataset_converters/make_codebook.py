@@ -12,6 +12,7 @@ It is the tokenizer that needs no pretrained model: each patch gets the number o
 import argparse
 import random
 import sys
+from pathlib import Path
 
 from mmengine.registry import DATASETS, init_default_scope
 from rich.progress import track
@@ -54,6 +55,7 @@ def main() -> None:
         clips = (dataset[index]['inputs'] for index in track(picks, 'reading clips'))
         patches = sample_patches(clips, args.patch_size, args.per_sample, args.seed)
         codebook = fit_codebook(patches, args.num_codes, args.seed)
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         write_codebook(codebook, args.out)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(str(error))

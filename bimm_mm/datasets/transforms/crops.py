@@ -22,8 +22,7 @@ class MultiScaleCropResize(BaseTransform):
 
     Required and modified keys: ``imgs``, a list of (H, W, C) uint8; they become (size, size, C).
     Modified keys: ``img_shape``; ``scale_factor``, (2,) across and down, multiplied. Added keys:
-    ``crop_quadruple``, left, top, width and height of the
-    crop, as shares of the frame.
+    ``crop_quadruple``, left, top, width and height of the crop, as shares of the frame.
 
     Args:
         size: Side of the result in pixels.
@@ -62,14 +61,8 @@ class MultiScaleCropResize(BaseTransform):
         sides = (columns.stop - columns.start, rows.stop - rows.start)
         before = np.asarray(results.get('scale_factor', (1.0, 1.0)))[:2]
         results['scale_factor'] = before * self.size / np.array(sides)
-        results['crop_quadruple'] = np.array(
-            [
-                left / scaled[1],
-                top / scaled[0],
-                (right - left) / scaled[1],
-                (bottom - top) / scaled[0],
-            ]
-        )
+        box = (left, top, right - left, bottom - top)
+        results['crop_quadruple'] = np.divide(box, 2 * scaled[::-1])
         return results
 
     def draw(self, height: int, width: int) -> tuple[int, int, int, int]:
