@@ -34,6 +34,16 @@ def draw_starts(
     return [first, *(int(torch.randint(low, high + 1, ())) for _ in range(num_clips - 1))]
 
 
+def jitter_colors(clips: Tensor, strength: float) -> Tensor:
+    """Change the light of clips (N, 3, T, H, W) uint8; see :class:`ClipViewsDataset`."""
+    if not strength:
+        return clips
+    gain, offset = (strength * (2 * torch.rand(2, len(clips), 3, 1, 1, 1) - 1)).unbind()
+    middle = 127.5
+    changed = (clips.float() - middle) * (1 + gain) + middle + middle * offset
+    return changed.round_().clamp_(0, 255).to(clips.dtype)
+
+
 def _check(num_frames: int, num_clips: int, max_distance: int | None) -> None:
     if num_frames < 1 or num_clips < 1:
         raise ValueError(f'num_frames={num_frames} and num_clips={num_clips} must be at least 1')
@@ -51,6 +61,10 @@ class ClipViewsDataset(Dataset):
             ``num_valid_frames`` says so.
         num_clips: Clips per sample.
         max_distance: See :func:`draw_starts`; in frames.
+        color_jitter: How far the light changes from clip to clip, 0 for not at all: each channel
+            of a clip is multiplied by up to 1 ± ``color_jitter`` about gray, and up to half of it
+            of the full range is added. Real videos do that by themselves; of generated ones,
+            clips of a video would be known by their colors.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -65,9 +79,12 @@ class ClipViewsDataset(Dataset):
         num_frames: int = 5,
         num_clips: int = 2,
         max_distance: int | None = None,
+        color_jitter: float = 0.0,
     ) -> None:
         _check(num_frames, num_clips, max_distance)
-        self.dataset = DATASETS.build(dataset)
+        if not 0 <= color_jitter < 1:
+            raise ValueError(f'color_jitter={color_jitter} must be in [0, 1)')
+        self.dataset, self.color_jitter = DATASETS.build(dataset), color_jitter
         self.num_frames, self.num_clips, self.max_distance = num_frames, num_clips, max_distance
 
     def __len__(self) -> int:
@@ -80,7 +97,8 @@ class ClipViewsDataset(Dataset):
         starts = draw_starts(video.shape[1], self.num_frames, self.num_clips, self.max_distance)
         frames = torch.tensor(starts)[:, None] + torch.arange(self.num_frames)
         frames = frames.clamp_(max=video.shape[1] - 1)
-        sample['inputs'] = video[:, frames].transpose(0, 1).contiguous()
+        clips = video[:, frames].transpose(0, 1)  # (num_clips, 3, num_frames, H, W)
+        sample['inputs'] = jitter_colors(clips, self.color_jitter).contiguous()
         sample['data_samples'] = sample.get('data_samples', BaseDataElement()).clone()
         sample['data_samples'].num_valid_frames = min(video.shape[1], self.num_frames)
         return sample

@@ -4,7 +4,7 @@ import torch
 
 from bimm_mm.codes.cache import CodeCacheError, View, write_manifest
 from bimm_mm.datasets import ClipViewsDataset, CodeClipsDataset, MovingShapesDataset
-from bimm_mm.datasets.clip_views import draw_starts
+from bimm_mm.datasets.clip_views import draw_starts, jitter_colors
 
 
 def test_clips_begin_anywhere_and_independently():
@@ -107,3 +107,17 @@ def test_testing_takes_all_views_at_equal_distances(cache, tmp_path):
     (tmp_path / 'list.txt').write_text('20.mp4 7\nother.mp4 1\n')
     with pytest.raises(CodeCacheError, match="no codes of 1 of 2 videos, as 'other.mp4'"):
         CodeClipsDataset(str(cache.root), str(tmp_path / 'list.txt'))
+
+
+def test_the_light_changes_from_clip_to_clip():
+    clips = torch.full((2, 3, 4, 8, 8), 100, dtype=torch.uint8)
+    assert jitter_colors(clips, 0.0) is clips
+    torch.manual_seed(0)
+    changed = jitter_colors(clips, 0.2)
+    assert changed.dtype == torch.uint8
+    levels = changed.flatten(2).float()
+    assert (levels == levels[..., :1]).all()  # a clip's channel changes as a whole
+    # by at most 0.2 x 27.5 about gray, and 0.1 x 255
+    assert len(levels[..., 0].unique()) == 6 and (levels - 100).abs().max() <= 31.5
+    with pytest.raises(ValueError, match=r'color_jitter=1 must be in \[0, 1\)'):
+        clip_views(color_jitter=1)
