@@ -30,8 +30,8 @@ class Step:
         targets: Per target, (B, P, D) float32, or (B, P) or (B, P, n) long for classes.
         grid: Token grid (T', H', W').
         side: Side inputs by name: 'contours' (B, 1, H, W) or (B, 1, T, H, W) in [0, 1], 'codes'
-            (B, H', W') or (B, T, H', W') long, 'views', the number of clips per video, and
-            whatever else the preprocessor passes on (captions, say).
+            (B, H', W') or (B, T, H', W') long, 'next_frame' (B, 3, H, W), 'views', the number of
+            clips per video, and whatever else the preprocessor passes on (captions, say).
         others: Steps of the branches that ran before, by name.
         features: Per stage, (B, [1 +] K, C), class token first.
         weights: Per target, (B, P) the weight of each prediction in the loss, where they differ:

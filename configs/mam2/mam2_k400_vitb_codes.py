@@ -7,14 +7,11 @@
 # several sizes, and what codes of whole frames mean for a network: docs/tokenizers.md.
 _base_ = ['./mam2_k400_vitb.py']
 
-model = dict(data_preprocessor=dict(type='ClipDataPreprocessor', side_inputs=('codes',)))
-
-pipeline = _base_.train_dataloader.dataset.pipeline
 train_dataloader = dict(
     dataset=dict(
         code_cache='{{$KINETICS400:data/kinetics400}}/codes_whole',
         pipeline=[
-            *pipeline[:3],  # VideoInit, SampleFrames, VideoDecode
+            *_base_.pipeline[:3],  # VideoInit, SampleFrames, VideoDecode
             dict(type='GridCrop', size=224, resize=256, pixels_per_code=16),
             dict(type='LoadCodes', grid=(14, 14), num_codes=8192),
             dict(type='mmaction.FormatShape', input_format='NCTHW'),

@@ -59,9 +59,9 @@ class GridCrop(BaseTransform):
     already, they are cut only.
 
     Required and modified keys: ``imgs``, a list of (H, W, C) uint8, or ``img``, an array or a PIL
-    image; they become (size, size, C). Modified keys: ``img_shape``. Added keys:
-    ``crop_quadruple``, as mmaction2's crops have it: left, top, width and height of the crop, as
-    shares of the frame.
+    image; they become (size, size, C). Modified keys: ``img_shape``; ``scale_factor``, (2,) across
+    and down, multiplied. Added keys: ``crop_quadruple``, as mmaction2's crops have it: left, top,
+    width and height of the crop, as shares of the frame.
 
     Args:
         size: Side of the crop in pixels.
@@ -91,7 +91,8 @@ class GridCrop(BaseTransform):
         images = results.get('imgs', [results.get('img')])
         frames = [np.asarray(image) for image in images]
         short_side = random.choice(self.resize)
-        height, width = scaled_size(frames[0].shape[:2], short_side)
+        shape = frames[0].shape[:2]
+        height, width = scaled_size(shape, short_side)
         step, size = self.pixels_per_code, self.size
         top, left = (step * random.randint(0, (side - size) // step) for side in (height, width))
         frames = [
@@ -104,6 +105,8 @@ class GridCrop(BaseTransform):
             is_array = isinstance(images[0], np.ndarray)
             results['img'] = frames[0] if is_array else as_pil(frames[0], images[0].mode)
         results['img_shape'] = (size, size)
+        before = np.asarray(results.get('scale_factor', (1.0, 1.0)))[:2]
+        results['scale_factor'] = before * (width / shape[1], height / shape[0])
         results['crop_quadruple'] = np.array(
             [left / width, top / height, size / width, size / height]
         )
@@ -122,9 +125,8 @@ class LoadCodes(BaseTransform):
     """Cut the codes of a crop out of those of whole frames, where it lies on their grid.
 
     To be placed after cropping and flipping. Codes become the field 'codes' of the data sample
-    (``meta_keys=('codes',)`` of PackActionInputs or PackInputs), and a side input of the model
-    (``side_inputs=('codes',)`` of the preprocessor). They are None, and the model's ``tokenizer``
-    makes them, where
+    (``meta_keys=('codes',)`` of PackActionInputs or PackInputs), and a side input of the model.
+    They are None, and the model's ``tokenizer`` makes them, where
 
     - the sample has no ``codes_from``: its data set has no ``code_cache``;
     - the crop is not on the grid, or of another scale (:class:`GridCrop` makes crops that are), or

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..targets.base import IMAGENET_MEAN, IMAGENET_STD
 
 # fields of data samples that go on to the model wherever the pipeline has put them there
-USUAL = ('caption', 'motion_vectors')
+USUAL = ('caption', 'codes', 'motion_vectors')
 
 
 @MODELS.register_module()
@@ -20,16 +20,16 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
     """Stack images or clips, move them to the device as uint8, and normalize them there.
 
     Side inputs get names of their own here, and travel by these names from here on: contours, which
-    come as a fourth channel so that one crop serves all, the number of clips per video, captions
-    and motion vectors where the samples have them, and whatever ``side_inputs`` names.
+    come as a fourth channel so that one crop serves all, the number of clips per video, captions,
+    codes and motion vectors where the samples have them, and whatever ``side_inputs`` names.
 
     Args:
         mean: Of the channels R, G, B, on the scale 0 to 255 (ImageNet's).
         std: Standard deviation of the channels, on the same scale.
         bgr_to_rgb: Whether the samples come as BGR, as OpenCV reads them.
-        side_inputs: Further fields of the data samples that the model is to get, such as 'codes'.
-            Tensors and arrays are stacked and moved to the device, anything else becomes a list
-            with an entry per image or clip. A sample that lacks one is an error.
+        side_inputs: Further fields of the data samples that the model is to get. Tensors and arrays
+            are stacked and moved to the device, anything else becomes a list with an entry per
+            image or clip. A sample that lacks one is an error.
     """
 
     def __init__(

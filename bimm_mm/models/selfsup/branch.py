@@ -85,7 +85,8 @@ class BranchMixin:
         """Make the step of a batch.
 
         Args:
-            x: (B, 3, H, W) or (B, 3, T, H, W) normalized input.
+            x: (B, 3, H, W) or (B, 3, T, H, W) normalized input. Clips may have one frame more,
+                where a target has use for it: it becomes the side input 'next_frame' (B, 3, H, W).
             side: Side inputs by name.
             others: Steps of the branches that ran before.
 
@@ -94,6 +95,7 @@ class BranchMixin:
                 ``num_frames``, for which masks and decoders are made.
         """
         grid, patch = self.backbone.grid_size, self.backbone.patch_size
+        x, side = self.split_next_frame(x, dict(side or {}))
         size = tuple(x.shape[2:]) if self.is_video else (1, *x.shape[2:])
         wanted = tuple(n * p for n, p in zip(grid, patch, strict=True))
         if size != wanted:
@@ -102,8 +104,7 @@ class BranchMixin:
                 f'branch is made for {wanted[0]}x{wanted[1]}x{wanted[2]}: change the pipeline, or '
                 "the backbone's num_frames and img_size"
             )
-        side = dict(side or {})
-        if self.tokenizer is not None or isinstance(side.get('codes'), list):
+        if self.tokenizer is not None or 'codes' in side:
             side['codes'] = self.complete_codes(side.get('codes'), x)
         step = Step(x, grid=grid, side=side, others=others or {}, training=self.training)
         step.mean, step.std = self.colors
@@ -111,19 +112,29 @@ class BranchMixin:
         step.embed = lambda: self.embed_all(step)
         return step
 
+    def split_next_frame(self, x: Tensor, side: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """Split (B, 3, T + 1, H, W), where a target wants the frame after the clip."""
+        wanted = any(getattr(target, 'wants_next_frame', False) for target in self.targets)
+        frames = self.backbone.grid_size[0] * self.backbone.patch_size[0]
+        if not wanted or x.dim() != 5 or x.shape[2] != frames + 1:
+            return x, side
+        if 'contours' in side:
+            side['contours'] = side['contours'][:, :, :-1]
+        return x[:, :, :-1], side | dict(next_frame=x[:, :, -1])
+
     def complete_codes(self, codes: Tensor | list[Tensor | None] | None, x: Tensor) -> Tensor:
         """Make the codes of those samples that come without.
 
         Args:
             codes: (B, T, H', W') or of images (B, H', W'), of all samples; or a list with None for
-                those that have none; or None.
+                those that have none; or None. Those of frames after the clip are left out.
             x: The normalized input.
 
         Raises:
             ValueError: Some have none, and there is no tokenizer.
         """
         if isinstance(codes, Tensor):
-            return codes
+            return codes[:, : x.shape[2]] if self.is_video else codes
         codes = [None] * len(x) if codes is None else codes
         # known on the host: nothing waits for the device
         missing = [index for index, own in enumerate(codes) if own is None]
@@ -139,7 +150,8 @@ class BranchMixin:
         if missing:
             made = iter(self.tokenizer(torch.stack([x[index] for index in missing]), grid))
             codes = [next(made) if own is None else own for own in codes]
-        return torch.stack(codes)
+        length = x.shape[2] if self.is_video else None
+        return torch.stack([own[:length] for own in codes])
 
     def run(self, step: Step) -> Step:
         """Mask, encode, decode, and compute the targets; fills in the step."""

@@ -147,3 +147,21 @@ def test_an_image_branch_gets_the_codes_of_its_frame(make_branch, clips, gaps):
     found = model.ventral.begin(x, own).side['codes']
     wanted = torch.stack([torch.full((4, 4), -1) if gaps else codes[0, 3], codes[1, 1]])
     assert torch.equal(found, wanted)
+
+
+def test_clips_may_have_one_frame_more_for_the_last_difference(make_branch):
+    """Where a target has use for it, and with its contours and codes."""
+    config = make_branch(True)
+    branch = Branch(**config)
+    clips, contours = torch.randn(2, 3, 5, 16, 16), torch.rand(2, 1, 5, 16, 16)
+    codes = torch.zeros(2, 5, 4, 4, dtype=torch.long)
+    step = branch.begin(clips, dict(contours=contours, codes=codes))
+    assert torch.equal(step.x, clips[:, :, :4])
+    assert torch.equal(step.side['next_frame'], clips[:, :, 4])
+    assert torch.equal(step.side['contours'], contours[:, :, :4])
+    assert step.side['codes'].shape == (2, 4, 4, 4)
+    with pytest.raises(ValueError, match='the input has 6x16x16'):
+        branch.begin(torch.randn(2, 3, 6, 16, 16))
+    config['targets'] = [*config['targets'][:2], dict(type='PixelTarget')]
+    with pytest.raises(ValueError, match='the input has 5x16x16'):
+        Branch(**config).begin(clips)

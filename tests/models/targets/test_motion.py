@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from bimm_mm.models import MotionTarget
+from bimm_mm.models.step import Step
 
 
 def test_differences_of_adjacent_frames_by_a_plain_loop():
@@ -78,6 +79,17 @@ def test_a_moving_square_shows_at_its_edges_with_opposite_signs():
     assert torch.equal(values[1, :, 1], values[1, :, 0])  # the last difference is repeated
     absolute = MotionTarget(scale=1.0, patch_size=(2, 16, 32))(moving_square())
     assert torch.equal(absolute, signed()(moving_square()).abs())
+
+
+def test_the_last_frame_is_compared_with_the_one_after_the_clip():
+    clip = torch.randn(2, 3, 5, 8, 8)
+    target = MotionTarget(patch_size=(1, 4, 4), absolute=False, scale=1.0)
+    wanted = target(clip)[:, : 4 * 4]  # 4 of 5 frames, of 4 patches each
+    step = Step(clip[:, :, :4], side=dict(next_frame=clip[:, :, 4]))
+    assert torch.equal(target.from_step(step, None), wanted)
+    assert torch.equal(target.from_step(step, torch.tensor([[13, 2]] * 2)), wanted[:, [13, 2]])
+    alone = target.from_step(Step(clip[:, :, :4]), None)
+    assert torch.equal(alone[:, :12], wanted[:, :12]) and torch.equal(alone[:, 12:], alone[:, 8:12])
 
 
 def test_one_difference_per_cube():
