@@ -158,8 +158,14 @@ def loader_advice(plan: Plan, changes: Iterable[Advice]) -> list[Advice]:
     ]
 
 
-def checkpoint_advice(plan: Plan, interval: int) -> list[Advice]:
-    """Fewer checkpoints, where they take more than a fiftieth of the run."""
+def checkpoint_advice(plan: Plan, interval: int, unit: str) -> list[Advice]:
+    """Fewer checkpoints, where they take more than a fiftieth of the run.
+
+    Args:
+        plan: Of the run.
+        interval: Between two checkpoints.
+        unit: Of the interval, 'epochs' or 'iterations'.
+    """
     if not plan.checkpoints or not interval:
         return []
     share = plan.checkpoints * plan.checkpoint_seconds / plan.seconds()
@@ -168,7 +174,7 @@ def checkpoint_advice(plan: Plan, interval: int) -> list[Advice]:
     larger = interval * -int(-share // (WORTH_IT / 2))
     return [
         Advice(
-            f'a checkpoint every {larger} instead of {interval}',
+            f'a checkpoint every {larger} {unit} instead of {interval}',
             (f'default_hooks.checkpoint.interval={larger}',),
             checkpoints=interval / larger,
         )

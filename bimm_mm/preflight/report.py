@@ -196,7 +196,9 @@ def _look_closer(
     )
     changes = [*trials.advice, *loader_advice(plan, trials.advice)]
     if checkpoints:
-        changes += checkpoint_advice(plan, cfg.default_hooks.checkpoint.get('interval', 0))
+        hook = cfg.default_hooks.checkpoint
+        unit = 'epochs' if hook.get('by_epoch', True) else 'iterations'
+        changes += checkpoint_advice(plan, hook.get('interval', 0), unit)
     reports = [
         Report(
             _machine(steps.device, world, precision),

@@ -69,9 +69,12 @@ def test_a_faster_step_gains_nothing_where_the_loader_is_slower_unless_that_is_m
 
 
 def test_checkpoints_that_take_too_long_come_less_often():
-    assert checkpoint_advice(plan(batches=4, checkpoints=1, checkpoint_seconds=1.0), 5) == []
+    assert (
+        checkpoint_advice(plan(batches=4, checkpoints=1, checkpoint_seconds=1.0), 5, 'epochs') == []
+    )
     often = plan(batches=4, checkpoints=100, checkpoint_seconds=5.0)  # a third of the run
-    (advice,) = checkpoint_advice(often, 5)
+    (advice,) = checkpoint_advice(often, 5, 'epochs')
     assert often.seconds([advice]) < 1.03 * 1000
     assert often.gain(advice, [advice]) > 0.4
+    assert advice.what.endswith(' epochs instead of 5')
     assert advice.options[0].startswith('default_hooks.checkpoint.interval=')
