@@ -2,6 +2,7 @@
 
 import shlex
 import statistics
+from dataclasses import dataclass
 from datetime import timedelta
 
 from rich.console import Console
@@ -138,13 +139,32 @@ def consider_rows(report: Report) -> list[tuple[str, str, str]]:
     ]
 
 
-def command(report: Report, config: str) -> str:
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked for, which the command to paste must keep.
+
+    Attributes:
+        config: The config, as it was given.
+        options: Of ``--cfg-options``, as they were given.
+        amp: Whether ``--amp`` was.
+    """
+
+    config: str
+    options: tuple[str, ...] = ()
+    amp: bool = False
+
+
+def command(report: Report, asked: Asked) -> str:
     """The command that trains with all advice, to paste."""
     changes = report.advised.changes
     variables = [v for change in changes for v in change.variables]
-    flags = [flag for change in changes for flag in change.flags]
-    options = [option for change in changes for option in change.options]
-    words = [*variables, 'bimm', 'train', config, *flags]
+    flags = ['--amp'] * asked.amp + [flag for change in changes for flag in change.flags]
+    advised = [option for change in changes for option in change.options]
+    keys = {option.partition('=')[0] for option in advised}
+    options = [option for option in asked.options if option.partition('=')[0] not in keys] + advised
+    words = [*variables, 'bimm', 'train', asked.config, *flags]
+    if report.world > 1:
+        words = [*variables, 'tools/dist_train.sh', asked.config, str(report.world), *flags]
     if options:
         words += ['--cfg-options', *options]
     return shlex.join(words)
@@ -159,9 +179,9 @@ def titles(report: Report, config: str) -> tuple[str, str]:
     return f'Preflight of {config}', told
 
 
-def show(report: Report, config: str, console: Console) -> None:
+def show(report: Report, asked: Asked, console: Console) -> None:
     """Print the page."""
-    title, machine = titles(report, config)
+    title, machine = titles(report, asked.config)
     console.print(f'\n[bold]{title}[/bold]\n{machine}', highlight=False)
     for name, rows in sections(report):
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), title=f'\n{name}')
@@ -186,12 +206,12 @@ def show(report: Report, config: str, console: Console) -> None:
     for line in report.advised.tried:
         console.print(f'  tried: {line}', style='dim', highlight=False)
     console.print('\n[bold]To paste[/bold]')
-    console.print(command(report, config), highlight=False, soft_wrap=True, markup=False)
+    console.print(command(report, asked), highlight=False, soft_wrap=True, markup=False)
 
 
-def markdown(report: Report, config: str) -> str:
+def markdown(report: Report, asked: Asked) -> str:
     """The page as Markdown."""
-    title, machine = titles(report, config)
+    title, machine = titles(report, asked.config)
     parts = [f'# {title}', machine]
     for name, rows in sections(report):
         cells = [(a.strip(), b, c) for a, b, c in rows]
@@ -206,7 +226,7 @@ def markdown(report: Report, config: str) -> str:
             parts += [f'## {name}', markdown_table(head, cells, 'lrl')]
     if report.advised.tried:
         parts += ['## Tried', '\n'.join(f'- {line}' for line in report.advised.tried)]
-    parts += ['## To paste', f'```shell\n{command(report, config)}\n```']
+    parts += ['## To paste', f'```shell\n{command(report, asked)}\n```']
     return '\n\n'.join(parts) + '\n'
 
 

@@ -77,7 +77,8 @@ def preflight(toy, monkeypatch):
 
 
 def test_the_page_says_what_the_run_costs_and_nothing_else_is_left(toy, preflight, capsys):
-    preflight('--price', '2', '--gpus', '4', '--try', 'batch')
+    option = 'train_dataloader.num_workers=0'
+    preflight('--cfg-options', option, '--price', '2', '--gpus', '4', '--try', 'batch')
     output = capsys.readouterr().out
     folder = toy / 'work_dirs/toy'
     assert sorted(p.name for p in folder.iterdir()) == ['preflight.json', 'preflight.md']
@@ -95,7 +96,8 @@ def test_the_page_says_what_the_run_costs_and_nothing_else_is_left(toy, prefligh
     assert figures['memory']['largest'] > 4
     for word in ('The whole run', 'waiting for data', 'MFU', 'workers needed', 'largest batch'):
         assert word in output and word in (folder / 'preflight.md').read_text()
-    assert 'bimm train toy.py' in output
+    last = [line for line in output.splitlines() if line.startswith('bimm train toy.py')]
+    assert len(last) == 1 and 'train_dataloader.num_workers=' in last[0]
 
 
 def test_several_processes_measure_together(toy):

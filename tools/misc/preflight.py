@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import warnings
+from itertools import takewhile
 from pathlib import Path
 
 from mmengine.config import Config
@@ -29,7 +30,7 @@ from bimm_mm.engine.runner import (
     leave,
     without_initialization,
 )
-from bimm_mm.preflight.page import markdown, show
+from bimm_mm.preflight.page import Asked, markdown, show
 from bimm_mm.preflight.report import Report, Settings, measure
 from bimm_mm.preflight.trials import KINDS, KINDS_ON_CPU
 from bimm_mm.utils.files import WriteError, check_writable, write_text
@@ -71,6 +72,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def given_options(words: list[str]) -> tuple[str, ...]:
+    """What stands behind ``--cfg-options`` in a command line."""
+    if '--cfg-options' not in words:
+        return ()
+    behind = words[words.index('--cfg-options') + 1 :]
+    return tuple(takewhile(lambda word: not word.startswith('--'), behind))
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """The config as the run would have it, checked but for the weights that it starts from.
 
@@ -85,10 +94,10 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def write(report: Report, args: argparse.Namespace, folder: Path) -> None:
+def write(report: Report, asked: Asked, folder: Path) -> None:
     """Write the page and its figures."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / 'preflight.md', markdown(report, args.config))
+    write_text(folder / 'preflight.md', markdown(report, asked))
     write_text(folder / 'preflight.json', json.dumps(report.to_dict(), indent=2) + '\n')
     print(f'\nAlso in {folder / "preflight.md"} and preflight.json')
 
@@ -119,8 +128,9 @@ def main() -> None:
     except RuntimeError as error:
         fail(error)
     if is_main_process():
-        show(report, args.config, Console(width=None if sys.stdout.isatty() else 110))
-        write(report, args, Path(cfg.work_dir))
+        asked = Asked(args.config, given_options(sys.argv), args.amp)
+        show(report, asked, Console(width=None if sys.stdout.isatty() else 110))
+        write(report, asked, Path(cfg.work_dir))
     leave()
 
 
