@@ -40,6 +40,7 @@ class Times:
         samples: Clips or images that the model got in an iteration.
         flops: Of the matrix products of an iteration.
         memory: Bytes at the peak of the timed iterations, on a CPU 0.
+        threads: Of the CPU, with which they were computed.
     """
 
     parts: dict[str, float] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class Times:
     samples: int = 0
     flops: int = 0
     memory: int = 0
+    threads: int = 1
 
     @property
     def step(self) -> float:
@@ -123,6 +125,7 @@ class Clock(Hook):
         self.mark('end')
         self.tell()
         if runner.iter + 1 == self.warmup + self.iterations:
+            self.times.threads = torch.get_num_threads()
             self._read()
             raise EnoughIterations
 

@@ -167,6 +167,7 @@ def _look_closer(
     tell: Callable[[str], None],
 ) -> Report:
     """Measure the rest with the model that has been trained for some iterations."""
+    torch.set_num_threads(times.threads)  # which a hook may have picked for the iterations
     tell('a checkpoint')
     checkpoints = measure_checkpoint(cfg, runner)
     tell('the data loader alone')

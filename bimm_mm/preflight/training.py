@@ -46,6 +46,8 @@ def trial_config(cfg: Config, folder: str) -> Config:
     cfg.update(test_cfg=None, test_dataloader=None, test_evaluator=None)
     for name in ('val_interval', 'val_begin'):
         cfg.train_cfg.pop(name, None)
+    if cfg.get('visualizer'):  # no run shall appear on a server
+        cfg.visualizer.vis_backends = [dict(type='LocalVisBackend')]
     hooks = cfg.get('default_hooks') or {}
     if hooks.get('checkpoint'):
         hooks.checkpoint.update(interval=-1, save_last=False)

@@ -86,7 +86,7 @@ class Trials:
             torch.set_float32_matmul_precision('highest')
 
     def _try_compile(self) -> None:
-        if any('Compile' in str(hook.get('type')) for hook in self._hooks()):
+        if self._has_hook('CompileHook'):
             return
         before = self.steps.seconds()
         problem = self.steps.compile_blocks()
@@ -99,7 +99,8 @@ class Trials:
 
     def _try_threads(self) -> None:
         now = torch.get_num_threads()
-        if self.steps.device.type != 'cpu' or now < 2:
+        picked = self._has_hook('ThreadsHook')  # which has tried
+        if self.steps.device.type != 'cpu' or now < 2 or picked:
             return
         before = self.steps.seconds()
         torch.set_num_threads(1)
@@ -128,6 +129,6 @@ class Trials:
                 )
             )
 
-    def _hooks(self) -> list[dict]:
+    def _has_hook(self, kind: str) -> bool:
         named = [hook for hook in (self.cfg.get('default_hooks') or {}).values() if hook]
-        return [*named, *(self.cfg.get('custom_hooks') or [])]
+        return any(hook.get('type') == kind for hook in [*named, *self.cfg.get('custom_hooks', [])])

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DATASETS
@@ -15,6 +15,7 @@ from torch import nn
 from bimm_mm.preflight.clock import Clock, EnoughIterations, LastHook
 from bimm_mm.preflight.loading import measure_loader
 from bimm_mm.preflight.steps import BareSteps, batch_size_of, memory_of, resize_batch
+from bimm_mm.preflight.training import trial_config
 from bimm_mm.preflight.trials import Trials, precision_of
 
 LOADING, FORWARD, LOGGING = 0.02, 0.03, 0.01
@@ -154,3 +155,46 @@ def test_settings_that_make_the_step_faster_are_taken_and_set_back(monkeypatch):
 )
 def test_the_precision_of_a_run_is_that_of_its_wrapper(wrapper, precision):
     assert precision_of(ConfigDict(optim_wrapper=wrapper)) == precision
+
+
+def test_what_the_config_does_already_is_not_tried(monkeypatch):
+    hooks = dict(threads=dict(type='ThreadsHook'), compile=dict(type='CompileHook'), none=None)
+    wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16')
+    cfg = ConfigDict(optim_wrapper=wrapper, default_hooks=hooks)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
+    steps = SimpleNamespace(
+        device=torch.device('cpu'),
+        dtype=None,
+        seconds=lambda: pytest.fail('took a step'),
+        compile_blocks=lambda: pytest.fail('compiled'),
+        uncompile_blocks=lambda: None,
+    )
+    trials = Trials(cfg, steps)
+    trials.run(('amp', 'tf32', 'compile', 'threads'))
+    assert not trials.advice and not trials.tried
+
+
+def test_a_trial_writes_to_no_server_reads_no_weights_and_validates_nothing():
+    cfg = Config(
+        dict(
+            model=dict(type='X', init_dorsal_from='not_there_yet.pth'),
+            train_cfg=dict(by_epoch=True, max_epochs=9, val_interval=1),
+            val_dataloader=dict(),
+            val_cfg=dict(),
+            val_evaluator=dict(),
+            visualizer=dict(type='Visualizer', vis_backends=[dict(type='WandbVisBackend')]),
+            default_hooks=dict(
+                checkpoint=dict(type='WholeCheckpointHook', interval=5, out_dir='s', save_best='a')
+            ),
+            work_dir='real',
+            resume=True,
+        )
+    )
+    trial = trial_config(cfg, 'folder')
+    assert trial.work_dir == 'folder' and not trial.resume
+    assert trial.model.init_dorsal_from is None and trial.val_dataloader is None
+    assert trial.visualizer.vis_backends == [dict(type='LocalVisBackend')]
+    hook = dict(type='WholeCheckpointHook', interval=-1, save_last=False)
+    assert trial.default_hooks.checkpoint == hook
+    assert cfg.work_dir == 'real' and cfg.default_hooks.checkpoint.interval == 5
+    assert trial.train_cfg == dict(by_epoch=True, max_epochs=9)
