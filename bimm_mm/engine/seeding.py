@@ -1,8 +1,8 @@
 """Seeds for samples and batches that do not depend on what was drawn before.
 
-Samples are seeded by their place in the sequence, iterations by their number. No state of a
-generator needs to be saved, and it does not matter which worker process makes a sample, or how many
-were made in advance. Source: our choice.
+Samples are seeded by their place in the sequence of all processes, iterations by their number. No
+state of a generator needs to be saved, and it does not matter which worker process makes a sample,
+how many were made in advance, or how many processes share a batch. Source: our choice.
 """
 
 import inspect
@@ -15,7 +15,10 @@ import torch
 from mmengine.dataset import InfiniteSampler
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-SAMPLE, ITERATION = 0, 1  # two streams of seeds that have nothing in common
+from .global_batches import restart, share_batches
+
+# streams of seeds that have nothing in common: samples, iterations in a process and in all
+SAMPLE, ITERATION, GLOBAL = 0, 1, 2
 REMEMBERED = 1000  # batches; more than any loader makes in advance
 # the settings of a loader that its batch sampler stands for
 REPLACED = {'dataset', 'batch_size', 'shuffle', 'sampler', 'batch_sampler', 'drop_last'}
@@ -41,7 +44,8 @@ class NumberedBatches:
     Args:
         batches: A batch sampler, of lists of indices.
         seed: Of the run, 0 or more, the same in all processes.
-        rank: Of this process; each draws other augmentations.
+        rank: Of this process, whose share of a global batch follows those of the lower ranks.
+        processes: How many processes share a global batch.
 
     Attributes:
         epoch: The pass over the data; set before each.
@@ -50,10 +54,10 @@ class NumberedBatches:
         sampler: That of ``batches``, whose ``set_epoch`` mmengine calls.
     """
 
-    def __init__(self, batches: Sized, seed: int, rank: int) -> None:
+    def __init__(self, batches: Sized, seed: int, rank: int = 0, processes: int = 1) -> None:
         self.batches = batches
         self.sampler = getattr(batches, 'sampler', None)
-        self.seed, self.rank = seed, rank
+        self.seed, self.rank, self.processes = seed, rank, processes
         self.epoch = 0
         self.start = (0, 0)
         self.iteration = 0
@@ -73,15 +77,14 @@ class NumberedBatches:
         if self.start[0] == epoch:
             skipped = self.start[1]
         if isinstance(self.sampler, InfiniteSampler):  # it goes on where it was; start it anew
-            sampler = self.sampler
-            InfiniteSampler.__init__(sampler, sampler.dataset, sampler.shuffle, sampler.seed)
+            restart(self.sampler)
         for number, indices in enumerate(islice(self.batches, skipped, None), start=skipped):
             self._indices[self.iteration] = list(indices)
             self._indices.pop(self.iteration - REMEMBERED, None)
             self.iteration += 1
-            place = number * self.batch_size
+            place = number * self.batch_size * self.processes + self.rank * len(indices)
             yield [
-                (index, derive_seed(SAMPLE, self.seed, self.rank, epoch, place + offset))
+                (index, derive_seed(SAMPLE, self.seed, epoch, place + offset))
                 for offset, index in enumerate(indices)
             ]
 
@@ -121,8 +124,14 @@ class SeededDataset(Dataset):
         return self.dataset[index]
 
 
-def number_batches(loader: DataLoader, seed: int, rank: int) -> DataLoader:
+def number_batches(loader: DataLoader, seed: int, rank: int = 0, processes: int = 1) -> DataLoader:
     """Rebuild a loader with seeded samples and a numbered ``batch_sampler``.
+
+    Args:
+        loader: Of batches of indices.
+        seed: Of the run, 0 or more, the same in all processes.
+        rank: Of this process.
+        processes: How many processes share a global batch.
 
     Raises:
         TypeError: It draws no batches of indices, as that of an iterable dataset.
@@ -134,8 +143,9 @@ def number_batches(loader: DataLoader, seed: int, rank: int) -> DataLoader:
             'leave the hook out (default_hooks.exact_resume=None)'
         )
     same = inspect.signature(DataLoader).parameters.keys() - REPLACED
+    batches = share_batches(loader.batch_sampler, rank, processes)
     return DataLoader(
         SeededDataset(loader.dataset),
-        batch_sampler=NumberedBatches(loader.batch_sampler, seed, rank),
+        batch_sampler=NumberedBatches(batches, seed, rank, processes),
         **{name: getattr(loader, name) for name in same},
     )

@@ -12,6 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
+from bimm_mm.engine.global_batches import share_batches
 from bimm_mm.engine.seeding import (
     REPLACED,
     NumberedBatches,
@@ -33,17 +34,17 @@ class Draws(torch.utils.data.Dataset):
         return index, random.random(), np.random.rand(), torch.rand(()).item()
 
 
-def loader(workers=0, sampler=DefaultSampler, epoch=0, start=(0, 0), rank=0):
+def loader(workers=0, sampler=DefaultSampler, epoch=0, start=(0, 0), rank=0, processes=1, size=3):
     dataset = Draws()
     plain = DataLoader(
         dataset,
-        batch_size=3,
+        batch_size=size,
         sampler=sampler(dataset, shuffle=True, seed=5),
         num_workers=workers,
         collate_fn=pseudo_collate,
         drop_last=True,
     )
-    numbered = number_batches(plain, seed=1, rank=rank)
+    numbered = number_batches(plain, seed=1, rank=rank, processes=processes)
     numbered.batch_sampler.epoch, numbered.batch_sampler.start = epoch, start
     numbered.batch_sampler.sampler.set_epoch(epoch)
     return numbered
@@ -63,10 +64,36 @@ def test_samples_do_not_depend_on_workers_or_on_what_was_drawn_before():
 
 
 def test_other_epochs_processes_and_seeds_draw_otherwise():
-    wanted = {value for batch in take(loader()) for value in batch[1]}
-    for other in (loader(epoch=1), loader(rank=1)):
+    shares = loader(processes=2), loader(rank=1, processes=2)
+    for first, other in ((loader(), loader(epoch=1)), shares):
+        wanted = {value for batch in take(first) for value in batch[1]}
         assert wanted.isdisjoint(value for batch in take(other) for value in batch[1])
     assert derive_seed(0, 1) != derive_seed(1, 0)
+
+
+@pytest.mark.parametrize('sampler', [DefaultSampler, InfiniteSampler])
+@pytest.mark.parametrize('processes', [2, 3])
+def test_processes_share_the_batches_of_one(sampler, processes):
+    """With the samples' augmentations; 10 samples are no multiple of 6."""
+    whole = take(loader(sampler=sampler, size=6, epoch=2))
+    shares = [
+        take(loader(0, sampler, 2, (0, 0), rank, processes, 6 // processes))
+        for rank in range(processes)
+    ]
+    together = [
+        tuple(sum((part[field] for part in parts), ()) for field in range(4))
+        for parts in zip(*shares, strict=True)
+    ]
+    assert together == whole and len(whole) == (3 if sampler is InfiniteSampler else 1)
+
+
+def test_the_last_batch_is_filled_up_to_as_many_samples_in_each_process():
+    plain = BatchSampler(DefaultSampler(range(9), shuffle=False), 2, drop_last=False)
+    shares = [list(share_batches(plain, rank, 3)) for rank in range(3)]
+    assert shares == [[[0, 1], [6]], [[2, 3], [7]], [[4, 5], [8]]]
+    plain = BatchSampler(DefaultSampler(range(7), shuffle=False), 2, drop_last=False)
+    assert [list(share_batches(plain, rank, 3))[-1] for rank in range(3)] == [[6], [0], [1]]
+    assert len(share_batches(plain, 0, 3)) == 2
 
 
 def test_data_go_on_in_the_middle_of_an_epoch_and_the_next_is_whole():

@@ -1,16 +1,21 @@
 """Bit-exact resume of an interrupted run."""
 
+from contextlib import ExitStack
+
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import broadcast, get_dist_info
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
-from torch import tensor
+from torch import nn, tensor
 from torch.utils.data import DataLoader
 
+from ...utils import draws
+from ..global_batches import is_shared, share_batches
 from ..schedules import NewSchedule, schedule_changes, schedule_has_ended
-from ..seeding import ITERATION, derive_seed, number_batches, seed_everything
+from ..seeding import GLOBAL, ITERATION, derive_seed, number_batches, seed_everything
 
 
 @HOOKS.register_module()
@@ -23,15 +28,19 @@ class ExactResumeHook(Hook):
     Weights, optimizer, schedulers, loss scale and the log's history are in mmengine's checkpoints.
     This hook adds the rest, for runs by epochs and by iterations, on one device or many:
 
-    - every sample is drawn with a seed of its own, made of the run's seed, the process and the
-      sample's place in the sequence, so that frames and augmentations do not depend on worker
-      processes (see :mod:`bimm_mm.engine.seeding`);
-    - every iteration starts with a seed of its own, for masks, frames, drop path and mixing;
+    - every sample is drawn with a seed of its own, made of the run's seed and the sample's place in
+      the sequence of all processes, so that frames and augmentations depend neither on worker
+      processes nor on the number of processes (see :mod:`bimm_mm.engine.seeding`);
+    - every iteration starts with a seed of its own. Masks, frames and drop path of a sample come
+      from that and its place in the global batch (see :mod:`bimm_mm.utils.draws`); what else
+      draws (dropout, mixing, models of other libraries), from that and the process;
     - data goes on at the batch where the checkpoint was written, in the middle of an epoch too;
       what was trained on is not decoded again.
 
-    With another number of processes, batch size or data set the run goes on after as many samples
-    as were seen, schedules by epochs keep their place, and a warning says that it is not exact.
+    With another number of processes at the same global batch, the run goes on with the losses that
+    it would have had, to rounding. With another global batch or data set it goes on after as many
+    samples as were seen, schedules by epochs keep their place, and a warning says that it is not
+    exact.
     With other schedulers, as those of a run with more epochs, it goes on with these, where they
     would be by now, and a warning says what has changed.
 
@@ -44,6 +53,7 @@ class ExactResumeHook(Hook):
     def __init__(self) -> None:
         self._resumed: dict = {}
         self._schedule: NewSchedule | None = None
+        self._handles: list = []
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Restore the data position; rescale iterations and schedules if the batch size changed."""
@@ -62,11 +72,10 @@ class ExactResumeHook(Hook):
         self._resumed = saved = meta['exact_resume']
         loader = runner.train_loop.dataloader
         now = self._layout(loader)
-        changes = [
-            f'{key} was {saved[key]}, now {now[key]}' for key in now if saved[key] != now[key]
-        ]
+        changes = self._changes(saved, now)
         self._take_schedule(runner, checkpoint, tell=not changes)
         if not changes:
+            self._tell_what_goes_on(saved, now)
             return
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             batches = self._batches_done(loader)
@@ -78,6 +87,32 @@ class ExactResumeHook(Hook):
             'current',
             level=30,
         )
+
+    @staticmethod
+    def _changes(saved: dict, now: dict) -> list[str]:
+        """Tell what is not as it was, of what decides which samples an iteration has."""
+        keys = ['samples in the data set']
+        together = [layout['processes'] * layout['batch size'] for layout in (saved, now)]
+        if together[0] != together[1] or not (now['shared'] and saved.get('shared', True)):
+            keys += ['processes', 'batch size']
+        return [f'{key} was {saved[key]}, now {now[key]}' for key in keys if saved[key] != now[key]]
+
+    @staticmethod
+    def _tell_what_goes_on(saved: dict, now: dict) -> None:
+        if 'shared' not in saved:
+            print_log(
+                'The checkpoint is of an earlier version, which drew masks and augmentations '
+                'otherwise: the run goes on with the same samples, but is not the same, bit for '
+                'bit, as one that was not stopped.',
+                'current',
+                level=30,
+            )
+        elif saved['processes'] != now['processes']:
+            print_log(
+                f'The run goes on with {now["processes"]} processes in place of '
+                f'{saved["processes"]}: the same global batches, masks and augmentations.',
+                'current',
+            )
 
     def _take_schedule(self, runner: Runner, checkpoint: dict, tell: bool = True) -> None:
         """Keep the schedulers of the config where they are not those of the checkpoint."""
@@ -115,12 +150,12 @@ class ExactResumeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Number and seed the batches, from the restored position on."""
         self._go_on_with_schedule(runner)
-        rank, _ = get_dist_info()
+        rank, processes = get_dist_info()
         seed = tensor(self._resumed.get('seed', runner.seed))
         broadcast(seed)  # with diff_rank_seed, each process has another
-        self.seed, self.rank = int(seed), rank
+        self.seed, self.rank, self.processes = int(seed), rank, processes
         loop = runner.train_loop
-        loop.dataloader = loader = number_batches(loop.dataloader, self.seed, rank)
+        loop.dataloader = loader = number_batches(loop.dataloader, self.seed, rank, processes)
         self._batches = loader.batch_sampler
         self._batches.iteration = runner.iter
         if hasattr(self._batches.sampler, 'seed'):
@@ -128,6 +163,7 @@ class ExactResumeHook(Hook):
         done = self._batches_done(loader)
         if isinstance(loop, EpochBasedTrainLoop):
             self._batches.start = (runner.epoch, done)
+            loop._max_iters = loop.max_epochs * len(loader)
             run_iter = loop.run_iter
 
             def run_numbered_iter(idx: int, data_batch: dict) -> None:
@@ -138,7 +174,8 @@ class ExactResumeHook(Hook):
             loop.run_iter = run_numbered_iter
         elif isinstance(loop, IterBasedTrainLoop):
             loop.dataloader_iterator = _ContinuedBatches(loader, skipped=runner.iter, done=done)
-        self._start = (runner.iter, done)
+        self._start, self._iteration = (runner.iter, done), runner.iter
+        self._watch_model(runner.model.module if is_model_wrapper(runner.model) else runner.model)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Set the epoch of the batch sampler."""
@@ -150,6 +187,29 @@ class ExactResumeHook(Hook):
     ) -> None:
         """Seed the random numbers that the model draws in this iteration."""
         seed_everything(derive_seed(ITERATION, self.seed, self.rank, runner.iter))
+        self._iteration = runner.iter
+
+    def after_train(self, runner: Runner) -> None:
+        """Let the model draw as before."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _watch_model(self, model: nn.Module) -> None:
+        """Have the model draw by places in the global batch while it computes losses."""
+        stack = ExitStack()
+
+        def begin(model: nn.Module, args: tuple) -> None:
+            if model.training:
+                seed = derive_seed(GLOBAL, self.seed, self._iteration)
+                stack.enter_context(draws.global_batch(seed, self.rank, self.processes))
+
+        def end(model: nn.Module, args: tuple, output: object) -> None:
+            stack.close()
+
+        self._handles = [
+            model.register_forward_pre_hook(begin),
+            model.register_forward_hook(end, always_call=True),
+        ]
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Store the data position in the checkpoint."""
@@ -165,9 +225,15 @@ class ExactResumeHook(Hook):
 
     @staticmethod
     def _layout(loader: DataLoader) -> dict[str, int]:
-        """Return the settings that must be equal for a resumed run to be exact."""
+        """Return the settings that decide whether a resumed run is exact.
+
+        ``shared`` says whether only the global batch counts, and not how it is divided.
+        """
         _, processes = get_dist_info()
+        batches = loader.batch_sampler
+        batches = share_batches(getattr(batches, 'batches', batches), 0, processes)
         return {
+            'shared': is_shared(batches),
             'processes': processes,
             'batch size': loader.batch_sampler.batch_size,
             'samples in the data set': len(loader.dataset),

@@ -12,6 +12,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ...utils import draws
 from ...utils.checkpoint import read_state
 from ..checkpoints import describe_encoders
 from ..hub import HubMixin
@@ -253,7 +254,7 @@ class BimmViT(HubMixin, BaseModule):
         outputs = []
         for index, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
             if self.with_cp and x.requires_grad:
-                x = checkpoint(block, x, grid, use_reentrant=False)
+                x = checkpoint(block, x, grid, **draws.checkpoint_settings())
             else:
                 x = block(x, grid)
             if index in self.out_indices:

@@ -6,6 +6,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ...utils import draws
 from ..hub import HubMixin
 from ..layers.axial import AxisPositions, PostNormBlock
 
@@ -154,7 +155,7 @@ class VimpacViT(HubMixin, BaseModule):
         keys = None if inside.device.type == 'cpu' and bool(inside.all()) else inside
         for block in self.blocks:
             if self.with_cp and x.requires_grad:
-                x = checkpoint(block, x, grid, keys, use_reentrant=False)
+                x = checkpoint(block, x, grid, keys, **draws.checkpoint_settings())
             else:
                 x = block(x, grid, keys)
         return x[:, 0], x[:, 1:], inside.flatten(1)

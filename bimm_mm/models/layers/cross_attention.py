@@ -2,8 +2,9 @@
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
+
+from .drop_path import DropPath
 
 
 class CrossAttention(nn.Module):

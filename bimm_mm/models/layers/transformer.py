@@ -5,10 +5,10 @@ from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from .attention import Attention, cut_windows, join_windows
+from .drop_path import DropPath
 from .patches import PatchEmbed
 
 

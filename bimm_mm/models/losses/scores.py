@@ -6,16 +6,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...utils import draws
+
 CONSTANT = 1e-6  # of a target's mean square: with less variance it counts as constant
 
 
-def weighted_mean(values: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Average values (B, P, ...) over everything, tokens weighted by ``weight`` (B, P)."""
+def weighted_mean(
+    values: Tensor, weight: Tensor | None = None, over_processes: bool = False
+) -> Tensor:
+    """Average values (B, P, ...) over everything, tokens weighted by ``weight`` (B, P).
+
+    Args:
+        values: (B, P, ...).
+        weight: (B, P).
+        over_processes: Whether the sum of the weights is its mean over processes, so that the mean
+            over processes is that of the whole global batch. For losses; all processes must call.
+    """
     if weight is None:
         return values.mean()
     weight = weight.to(values.dtype)
     values = values.flatten(2).mean(dim=2) if values.dim() > 2 else values
-    return (values * weight).sum() / weight.sum()
+    total = weight.sum()
+    return (values * weight).sum() / (draws.over_processes(total) if over_processes else total)
 
 
 @torch.no_grad()
@@ -76,4 +88,4 @@ def cross_entropy(logits: Tensor, classes: Tensor, weight: Tensor | None = None)
     if weight is None:
         return F.cross_entropy(logits.flatten(0, -2), classes.flatten())
     values = F.cross_entropy(logits.flatten(0, -2), classes.flatten(), reduction='none')
-    return weighted_mean(values.view(classes.shape), weight)
+    return weighted_mean(values.view(classes.shape), weight, over_processes=True)

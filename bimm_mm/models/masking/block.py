@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from ...utils import draws
 from .base import BaseMasking, Masks, check_ratio, count_masked, repeat_over_time, split_mask
 
 
@@ -82,8 +83,8 @@ class BlockMasking(BaseMasking):
         if self.span is None:
             return repeat_over_time(split_mask(mask.flatten(1), masked), frames, area)
         shortest, longest = (max(round(share * frames), 1) for share in self.span)
-        length = draw_number(shortest, longest, device, generator)
-        start = torch.randint(frames, (batch_size, 1), device=device, generator=generator)
+        length = draws.randint_once(shortest, longest, device, generator)
+        start = draws.randint(frames, (batch_size, 1), device, generator)
         inside = (torch.arange(frames, device=device) - start) % frames < length  # (B, T')
         mask = (inside[:, :, None] & mask.flatten(1)[:, None]).flatten(1)
         return split_mask(mask, length * masked)
@@ -161,7 +162,7 @@ def fill_with_boxes(
     Returns:
         (B, T', H', W') bool, True where a token is masked.
     """
-    chance = torch.rand(tries, 6, batch_size, device=device, generator=generator)
+    chance = draws.rand((tries, 6, batch_size), device, generator, dim=2)
     mask = torch.zeros(batch_size, *grid, dtype=torch.bool, device=device)
     limit = -math.log(min_aspect)
     for area, aspect, length, *corner in chance:
@@ -197,27 +198,7 @@ def top_up(mask: Tensor, count: int, generator: torch.Generator | None) -> Tenso
     kernel = [3 if length >= 3 else 1 for length in mask.shape[1:]]
     padding = [side // 2 for side in kernel]
     near = F.avg_pool3d(mask[:, None].float(), kernel, 1, padding)[:, 0].flatten(1)
-    noise = torch.rand(near.shape, device=mask.device, generator=generator)
+    noise = draws.rand(near.shape, mask.device, generator)
     score = near + 1e-3 * noise + 2 * mask.flatten(1)  # masked ones stay masked
-    rank = score.argsort(dim=1, descending=True).argsort(dim=1)
+    rank = score.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     return (rank < count).view(mask.shape)
-
-
-def draw_number(
-    low: int, high: int, device: torch.device | str, generator: torch.Generator | None
-) -> int:
-    """Draw one whole number from ``low`` to ``high`` for a batch.
-
-    Without a generator, from the CPU's global one, so that nothing waits for the device; with
-    one, from that.
-    """
-    device = 'cpu' if generator is None else device
-    return int(torch.randint(low, high + 1, (), device=device, generator=generator))
-
-
-def draw_share(
-    low: float, high: float, device: torch.device | str, generator: torch.Generator | None
-) -> float:
-    """Draw one number between ``low`` and ``high`` for a batch, as :func:`draw_number`."""
-    device = 'cpu' if generator is None else device
-    return low + (high - low) * float(torch.rand((), device=device, generator=generator))

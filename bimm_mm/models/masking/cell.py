@@ -3,6 +3,7 @@
 import torch
 from mmengine.registry import MODELS
 
+from ...utils import draws
 from .base import BaseMasking, Masks, split_mask
 
 SIDE = 2  # of a cell, in patches
@@ -44,7 +45,7 @@ class RunningCellMasking(BaseMasking):
             )
         cells = SIDE * SIDE
         kept = round((1 - self.ratio) * cells)
-        phase = torch.randint(cells, (batch_size, 1, 1), device=device, generator=generator)
+        phase = draws.randint(cells, (batch_size, 1, 1), device, generator)
         frame = torch.arange(frames, device=device)[:, None]
         place = torch.arange(cells, device=device)
         # the queue of kept, then masked patches, read in a circle, a step further in each frame

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from ...utils import draws
 from ..step import Step
 from .base import BaseMasking, Masks, check_ratio, split_mask
 
@@ -72,7 +73,7 @@ class GuidedMasking(BaseMasking):
 
 def gumbel_like(scores: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Draw Gumbel noise of the shape of ``scores``."""
-    noise = torch.rand(scores.shape, device=scores.device, generator=generator)
+    noise = draws.rand(scores.shape, scores.device, generator)
     return -torch.log(-torch.log(noise.clamp(1e-20, 1 - 1e-7)))
 
 

@@ -7,8 +7,8 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from ...utils import draws
 from .base import BaseMasking, Masks
-from .block import draw_share
 
 
 @MODELS.register_module()
@@ -63,8 +63,8 @@ class MultiBlockMasking(BaseMasking):
         """Draw masks; see :class:`BaseMasking`. Tokens cut off are in neither row."""
         frames, rows, columns = grid
         share, length, aspect = (
-            draw_share(*bounds, device, generator)
-            for bounds in (self.spatial_scale, self.temporal_scale, self.aspect_ratio)
+            low + (high - low) * draws.rand_once(device, generator)
+            for low, high in (self.spatial_scale, self.temporal_scale, self.aspect_ratio)
         )
         area = int(rows * columns * share)
         size = (
@@ -97,7 +97,7 @@ def union_of_blocks(
         (B, T', H', W') bool.
     """
     room = torch.tensor(grid, device=sizes.device) - sizes + 1
-    chance = torch.rand(sizes.shape, device=sizes.device, generator=generator)
+    chance = draws.rand(sizes.shape, sizes.device, generator)
     start = (chance * room).long()
     mask = sizes.new_ones((*sizes.shape[:2], 1, 1, 1), dtype=torch.bool)
     for axis, length in enumerate(grid):
@@ -109,9 +109,10 @@ def union_of_blocks(
 
 
 def shorten(mask: Tensor) -> Masks:
-    """Cut rows of visible and of masked tokens, of masks (B, N), to the shortest of the batch."""
+    """Cut rows of visible and of masked tokens, of masks (B, N), to the global batch's shortest."""
     masked = mask.sum(dim=1)
-    least, most = torch.stack([masked.min(), masked.max()]).tolist()
+    extremes = draws.over_processes(torch.stack([masked.max(), -masked.min()]), 'max')
+    most, least = extremes[0].item(), -extremes[1].item()
     order = mask.to(torch.uint8).argsort(dim=1, stable=True)  # visible first, both ascending
     hidden = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
     return Masks(order[:, : mask.shape[1] - most], hidden[:, :least])

@@ -6,6 +6,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from ...utils import draws
 from ..step import Step
 from .base import BaseMasking, Masks, check_ratio, count_masked
 
@@ -42,7 +43,7 @@ class RandomMasking(BaseMasking):
     ) -> Masks:
         """Split ``range(count)`` at random, for each sample: (B, kept) and (B, masked)."""
         keep = count - count_masked(self.ratio, count)
-        order = torch.rand(batch_size, count, device=device, generator=generator).argsort(dim=1)
+        order = draws.rand((batch_size, count), device, generator).argsort(dim=1, stable=True)
         return Masks(order[:, :keep].sort(dim=1).values, order[:, keep:].sort(dim=1).values)
 
     def __repr__(self) -> str:
@@ -72,8 +73,8 @@ class RandomSubset(BaseMasking):
         """Pick among ``step.ids_mask`` (B, M): at least 1 and at most M, ascending."""
         masked = step.ids_mask
         count = max(round(self.ratio * masked.shape[1]), 1)
-        noise = torch.rand(masked.shape, device=masked.device, generator=generator)
-        order = noise.argsort(dim=1)
+        noise = draws.rand(masked.shape, masked.device, generator)
+        order = noise.argsort(dim=1, stable=True)
 
         def pick(ids: Tensor) -> Tensor:
             return masked.gather(1, ids).sort(dim=1).values

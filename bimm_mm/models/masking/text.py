@@ -5,6 +5,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from ...utils import draws
 from ..step import Step
 from .guided import GuidedMasking
 
@@ -56,7 +57,7 @@ class TextGuidedMasking(GuidedMasking, BaseModule):
         known = [place for place, caption in enumerate(captions) if caption]
         size = (len(captions), *step.grid)
         device = step.x.device
-        scores = torch.rand(size, device=device, generator=generator)
+        scores = draws.rand(size, device, generator)
         if known:
             texts = [captions[place] for place in known]
             scores[known] = self.guide(step.colors()[known], texts, step.grid).to(scores.dtype)

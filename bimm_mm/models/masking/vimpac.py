@@ -4,6 +4,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from ...utils import draws
 from .base import BaseMasking, Masks
 
 
@@ -66,7 +67,7 @@ class VimpacMasking(BaseMasking):
     ) -> Tensor:
         """Draw masks as (B, T', H', W') bool, True where a token is masked."""
         if self.ratio is not None:
-            drawn = torch.rand(batch_size, *grid, device=device, generator=generator)
+            drawn = draws.rand((batch_size, *grid), device, generator)
             return drawn < self.ratio
         return self.draw_blocks(batch_size, grid, device, generator).any(dim=1)
 
@@ -84,7 +85,7 @@ class VimpacMasking(BaseMasking):
                 f'no block fits into a grid of {tuple(grid)} tokens: at least 2 frames, rows and '
                 'columns are needed'
             )
-        drawn = torch.rand(2, 3, batch_size, self.num_blocks, device=device, generator=generator)
+        drawn = draws.rand((2, 3, batch_size, self.num_blocks), device, generator, dim=2)
         inside = []
         for axis, (length, most) in enumerate(zip(grid, largest, strict=True)):
             size = (drawn[0, axis] * most).floor() + 1  # (B, K)

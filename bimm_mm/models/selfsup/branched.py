@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ...utils import draws
 from ..step import Step
 from .base import BasePretrainer
 from .branch import Branch
@@ -87,7 +88,7 @@ class BranchPretrainer(BasePretrainer):
 
     def draw_frames(self, clips: Tensor) -> Tensor:
         """Draw one frame of each clip: (B, C, T, H, W) to (B,) long."""
-        return torch.randint(clips.shape[2], (len(clips),), device=clips.device)
+        return draws.randint(clips.shape[2], (len(clips),), clips.device)
 
     def frames_of(self, name: str, value: Tensor | list, picks: Tensor) -> Tensor | list:
         """One frame of each clip of a side input: contours (B, 1, T, H, W), codes (B, T, H', W').

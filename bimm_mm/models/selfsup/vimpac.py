@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ...utils import draws
 from ..masking import draw_masks
 from ..step import Step
 from .base import BasePretrainer
@@ -129,7 +130,7 @@ class VIMPAC(BasePretrainer):
         logits = self.predict_codes(tokens.flatten(0, 1)[places]).float()  # (M, V + 5)
         right = codes.flatten()[places]
         losses = dict(
-            loss_code=F.cross_entropy(logits, right),
+            loss_code=F.cross_entropy(logits, right) * share_of_codes(places),
             accuracy_code=(logits.detach().argmax(dim=1) == right).float().mean(),
         )
         if self.contrast is not None:
@@ -152,8 +153,8 @@ class VIMPAC(BasePretrainer):
         """As :meth:`corrupt`, with one die for each block; later blocks cover earlier ones."""
         inside = codes != self.backbone.pad_code
         blocks = self.masking.draw_blocks(len(codes), tuple(codes.shape[1:]), codes.device)
-        dice = torch.rand(blocks.shape[:2], device=codes.device)[..., None, None, None]
-        noise = torch.randint(self.backbone.num_codes, blocks.shape, device=codes.device)
+        dice = draws.rand(blocks.shape[:2], codes.device)[..., None, None, None]
+        noise = draws.randint(self.backbone.num_codes, blocks.shape, codes.device)
         corrupted = codes
         for block, die, random_codes in zip(*(x.unbind(1) for x in (blocks, dice, noise)),
                                             strict=True):  # fmt: skip
@@ -198,3 +199,12 @@ class VIMPAC(BasePretrainer):
         """Groups of parameters whose gradient norms are logged, by name."""
         groups = dict(encoder=self.backbone, code_head=self.code_head, contrast=self.contrast)
         return {name: list(m.parameters()) for name, m in groups.items() if m is not None}
+
+
+def share_of_codes(places: Tensor) -> Tensor:
+    """Masked codes of this process, over their mean in all processes: 1 where there is one.
+
+    Losses, averaged over processes, are then averages over all codes of the global batch.
+    """
+    own = torch.tensor(float(len(places)), device=places.device)
+    return own / draws.over_processes(own.clone())

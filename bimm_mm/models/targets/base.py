@@ -98,7 +98,7 @@ class BaseTarget(BaseModule):
         """
         if weight is None:
             return F.mse_loss(prediction.float(), target)
-        return weighted_mean((prediction.float() - target).square(), weight)
+        return weighted_mean((prediction.float() - target).square(), weight, over_processes=True)
 
     def score(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """How good predictions are, in a number that can be compared: the explained variance.
