@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .files import write_whole
 
+OTHERS = 'others.pth'  # what is not divided, in the folder of a sharded checkpoint
 # where the weights are in a checkpoint of a training run
 WRAPPERS = ('state_dict', 'model', 'module', 'model_state', 'model_state_dict')
 
@@ -24,7 +25,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
     """Read a checkpoint on the CPU; anything but tensors and plain values is refused.
 
     Args:
-        path: A local file that ``torch.save`` or a Runner wrote, or a .safetensors file.
+        path: A local file that ``torch.save`` or a Runner wrote, a .safetensors file, or the folder
+            of a sharded checkpoint.
 
     Returns:
         What the file holds, with a ``state_dict`` in it.
@@ -33,6 +35,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
         FileNotFoundError: There is no such file.
         ValueError: It is not a checkpoint, or could run code when it is read (pickled objects).
     """
+    if (Path(path) / OTHERS).is_file():
+        return _read_sharded(Path(path))
     if not Path(path).is_file():
         raise FileNotFoundError(f'no checkpoint {os.path.abspath(path)}')
     if Path(path).suffix == '.safetensors':
@@ -54,6 +58,24 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
     if not isinstance(checkpoint.get('state_dict'), dict):
         checkpoint = dict(state_dict=checkpoint)
     checkpoint['state_dict'] = _strip_module(checkpoint['state_dict'])
+    return checkpoint
+
+
+def _read_sharded(folder: Path) -> dict:
+    """Read the folder of a checkpoint of which each process wrote a part: whole tensors."""
+    import torch.distributed.checkpoint as dcp
+
+    checkpoint = read_checkpoint(folder / OTHERS)
+    kept = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
+    tensors = {k: torch.empty(v.size, dtype=v.properties.dtype) for k, v in kept.items()}
+    dcp.load(tensors, checkpoint_id=folder, no_dist=True)
+    for key, value in tensors.items():
+        kind, _, name = key.partition('.')
+        if kind == 'optimizer':
+            index, _, entry = name.partition('.')
+            checkpoint['optimizer']['state'][int(index)][entry] = value
+        else:
+            checkpoint['state_dict'][name] = value
     return checkpoint
 
 

@@ -3,20 +3,32 @@
 import os
 import re
 import shutil
-from functools import wraps
+import time
+from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, is_main_process, master_only
+from mmengine.dist import barrier, broadcast, is_main_process, master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ...utils.checkpoint import read_checkpoint
-from ...utils.files import UNFINISHED, explain, finish, remove_unfinished, write_text
+from ...utils.checkpoint import OTHERS, read_checkpoint
+from ...utils.files import (
+    UNFINISHED,
+    explain,
+    finish,
+    remove_unfinished,
+    write_text,
+    write_whole,
+)
+from ..background import BackgroundWriter, HostCopy, caught_checkpoint
 
 LAST = 'last_checkpoint'  # mmengine's file with the path of the checkpoint to resume from
-STOPPED = 'stopped_iter_{}.pth'
+# between two regular checkpoints: on a signal or an error, and by the clock
+STOPPED, LATEST = 'stopped_iter_{}.pth', 'latest_iter_{}.pth'
 
 
 @HOOKS.register_module()
@@ -24,6 +36,12 @@ class WholeCheckpointHook(CheckpointHook):
     """CheckpointHook with atomic writes, for machines that may fail at any moment.
 
     - A checkpoint gets its name when all of it lies on the disk, and so does ``last_checkpoint``.
+    - It is copied in memory, which is what the training waits for, and written by a thread. At most
+      one is being written: the next waits for it, and so do the end of the run and
+      :meth:`save_now`. If the writing fails, the run ends after the iteration it is in. Best
+      checkpoints, and those of which each process writes a part, are written at once.
+    - With ``minutes``, a checkpoint is saved every so many minutes as well, as
+      ``latest_iter_<iteration>.pth``, of which there is one.
     - Outdated checkpoints are removed after the new one is complete, and named in
       ``last_checkpoint``; so for a moment there is one more than ``max_keep_ckpts``.
     - A run that resumes from its work dir finds the newest complete checkpoint, also where it was
@@ -33,15 +51,25 @@ class WholeCheckpointHook(CheckpointHook):
     processes: for what must not be lost when a run goes on from there.
 
     :meth:`save_now` saves at any iteration, as ``stopped_iter_<iteration>.pth``, which is removed
-    when the next regular checkpoint is there.
+    when the next checkpoint is there.
 
-    Takes the arguments of mmengine's CheckpointHook; ``out_dir`` must be a local folder.
+    Args:
+        minutes: Time between two checkpoints, by the clock of the first process, beside those of
+            ``interval``; none are saved by the clock when left out.
+        **kwargs: As mmengine's CheckpointHook; ``out_dir`` must be a local folder.
     """
+
+    def __init__(self, minutes: float | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if minutes is not None and minutes <= 0:
+            raise ValueError(f'minutes={minutes} must be positive, or None')
+        self.minutes = minutes
+        self.writer, self._copy = BackgroundWriter(), HostCopy()
 
     def before_run(self, runner: Runner) -> None:
         """Make all checkpoints of the run atomic, and find the newest one if it resumes."""
         if 'save_checkpoint' not in vars(runner):  # else it has been done
-            runner.save_checkpoint = _save_whole(runner.save_checkpoint)
+            runner.save_checkpoint = self._save_whole(runner.save_checkpoint)
         if runner._resume and runner._load_from is None:
             if is_main_process():
                 newest = newest_checkpoint(self.out_dir_of(runner), runner.work_dir)
@@ -60,7 +88,41 @@ class WholeCheckpointHook(CheckpointHook):
                 removed = remove_unfinished(folder)
                 if removed:
                     runner.logger.info(f'Removed unfinished files: {", ".join(removed)}')
+        self._saved, self._saved_at, self._look_at = time.monotonic(), runner.iter, runner.iter
         super().before_train(runner)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
+    ) -> None:
+        """Save where it is time to; raise the error of a checkpoint that could not be written."""
+        self.writer.check()
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        if self._is_time(runner):
+            self._save_between(runner, LATEST, runner.iter + 1)
+
+    def after_train(self, runner: Runner) -> None:
+        """Wait until the last checkpoint is there, then publish it where that is asked for."""
+        self.writer.wait()
+        super().after_train(runner)
+
+    def _is_time(self, runner: Runner) -> bool:
+        """Whether ``minutes`` have passed since the last checkpoint, in the first process.
+
+        The others are told, but not in each iteration: only after half of those that the time
+        which is left will take.
+        """
+        iteration = runner.iter + 1
+        if self.minutes is None or iteration < self._look_at:
+            return False
+        if iteration % getattr(runner.optim_wrapper, '_accumulative_counts', 1):
+            return False
+        passed = time.monotonic() - self._saved
+        pace = passed / max(iteration - self._saved_at, 1)  # seconds per iteration
+        left = 60 * self.minutes - passed
+        further = torch.tensor(0 if left <= 0 else max(int(left / pace / 2), 1))
+        broadcast(further)
+        self._look_at = iteration + int(further)
+        return not further
 
     def save_now(self, runner: Runner, iteration: int) -> str:
         """Save a checkpoint to resume from, of the state after ``iteration`` iterations.
@@ -72,14 +134,25 @@ class WholeCheckpointHook(CheckpointHook):
         Returns:
             The path of the checkpoint.
         """
+        self._save_between(runner, STOPPED, iteration)
+        self.writer.wait()
+        return self.last_ckpt
+
+    def _save_between(self, runner: Runner, name: str, iteration: int) -> None:
         loop, meta = runner.train_loop, dict(epoch=runner.epoch, iter=iteration)
         now = loop._iter
         loop._iter = iteration - 1  # a FlexibleRunner takes the next one, whatever meta says
         try:
-            self._save_and_point(runner, STOPPED.format(iteration), meta, by_epoch=False)
+            outdated = [] if name == STOPPED else self._between()
+            self._save_and_point(runner, name.format(iteration), meta, False, outdated)
         finally:
             loop._iter = now
-        return self.last_ckpt
+
+    def _between(self) -> list[str]:
+        """Names of the checkpoints that are there until the next one."""
+        return [
+            p.name for name in (STOPPED, LATEST) for p in Path(self.out_dir).glob(name.format('*'))
+        ]
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         outdated = []
@@ -88,12 +161,13 @@ class WholeCheckpointHook(CheckpointHook):
                 outdated.append(self.filename_tmpl.format(self.keep_ckpt_ids.popleft()))
             self.keep_ckpt_ids.append(step)
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        self._save_and_point(runner, self.filename_tmpl.format(step), meta, self.by_epoch)
-        outdated += [path.name for path in Path(self.out_dir).glob(STOPPED.format('*'))]
-        for name in outdated:
-            _remove(Path(self.out_dir) / name)
+        name = self.filename_tmpl.format(step)
+        self._save_and_point(runner, name, meta, self.by_epoch, outdated + self._between())
 
-    def _save_and_point(self, runner: Runner, name: str, meta: dict, by_epoch: bool) -> None:
+    def _save_and_point(
+        self, runner: Runner, name: str, meta: dict, by_epoch: bool, outdated: list[str]
+    ) -> None:
+        """Save, then name the checkpoint in ``last_checkpoint``, then remove the outdated ones."""
         for hook in runner.hooks:
             if hasattr(hook, 'settle'):
                 hook.settle(runner)
@@ -106,10 +180,39 @@ class WholeCheckpointHook(CheckpointHook):
             save_param_scheduler=self.save_param_scheduler,
             meta=meta,
             by_epoch=by_epoch,
+            then=partial(self._point, Path(runner.work_dir) / LAST, self.last_ckpt, outdated),
             **self.args,
         )
-        if is_main_process():
-            write_text(Path(runner.work_dir) / LAST, self.last_ckpt)
+        self._saved, self._saved_at = time.monotonic(), runner.iter + 1
+        self._look_at = runner.iter + 1
+
+    def _point(self, last: Path, path: str, outdated: list[str]) -> None:
+        write_text(last, path)
+        for name in outdated:
+            if name != Path(path).name:
+                _remove(Path(self.out_dir) / name)
+
+    def _save_whole(self, save: Callable) -> Callable:
+        """Replace ``runner.save_checkpoint``: the file gets its name only when it is complete."""
+
+        @wraps(save)
+        def save_whole(
+            out_dir: str, filename: str, *args, then: Callable | None = None, **kwargs
+        ) -> None:
+            """``then`` is called in the first process when the file is there; without, it waits."""
+            self.writer.wait()
+            temporary, path = f'.{filename}{UNFINISHED}', Path(out_dir) / filename
+            with caught_checkpoint(str(Path(out_dir) / temporary)) as caught:
+                _save_in_parts(save, path, temporary, *args, **kwargs)
+            if caught:
+                work = partial(_write, path, self._copy.take(caught.pop()), then)
+                self.writer.start(work)
+                if then is None:
+                    self.writer.wait()
+            elif then is not None and is_main_process():
+                then()
+
+        return save_whole
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not self.save_best:
@@ -176,7 +279,8 @@ def _name_in(last: Path) -> str:
 def _iterations_of(path: Path) -> int | None:
     """Return the iterations of a checkpoint; None for a file that cannot be resumed from."""
     if path.is_dir():  # sharded, and complete since it has its name
-        parts = [_iterations_of(part) for part in path.glob('rank*.pth')]  # FSDP's
+        found = [*path.glob('rank*.pth'), *path.glob(OTHERS)]  # FSDP's
+        parts = [_iterations_of(part) for part in found]
         if parts and None not in parts:
             return min(parts)
         return int((re.findall(r'\d+', path.stem) or [0])[-1])  # DeepSpeed's tell nothing
@@ -189,24 +293,26 @@ def _iterations_of(path: Path) -> int | None:
     return int(checkpoint['meta'].get('iter', 0))
 
 
-def _save_whole(save):
-    """Replace ``runner.save_checkpoint``: the file gets its name only when it is complete."""
+def _write(path: Path, checkpoint: dict, then: Callable | None) -> None:
+    write_whole(path, partial(torch.save, checkpoint))
+    if then is not None:
+        then()
 
-    @wraps(save)
-    def save_whole(out_dir: str, filename: str, *args, **kwargs) -> None:
-        temporary = f'.{filename}{UNFINISHED}'
-        path = Path(out_dir) / filename
-        try:
-            save(out_dir, temporary, *args, **kwargs)
-            barrier()  # in a sharded checkpoint each process writes a part
-            if is_main_process():
-                finish(Path(out_dir) / temporary, path)
-        except OSError as error:
-            if is_main_process():
-                _remove(Path(out_dir) / temporary)
-            raise explain(error, path) from error
 
-    return save_whole
+def _save_in_parts(save: Callable, path: Path, temporary: str, *args, **kwargs) -> None:
+    """Save; where processes write parts of a folder, rename it when all of them are done."""
+    unfinished = path.parent / temporary
+    try:
+        save(str(path.parent), temporary, *args, **kwargs)
+        if not unfinished.exists():
+            return  # one file, which is yet to be written
+        barrier()
+        if is_main_process():
+            finish(unfinished, path)
+    except OSError as error:
+        if is_main_process():
+            _remove(unfinished)
+        raise explain(error, path) from error
 
 
 @master_only
