@@ -4,7 +4,9 @@ torchrun itself kills its processes 30 seconds after a SIGTERM, which may be too
 checkpoint, dies of a SIGUSR1, exits with 1 whatever its processes say, and ends with a traceback
 of its own after an error of theirs. Here these signals and Ctrl-C are passed on, the processes
 take the time they need, the exit code is theirs (75 when they stop because of a signal, see
-:class:`StopOnSignalHook`), and what they said is the last thing on the screen.
+:class:`StopOnSignalHook`), and what they said is the last thing on the screen. With
+``--max-restarts``, a run that was told to stop is not started again, nor is one with a mistake in
+its command line.
 """
 
 import logging
@@ -14,11 +16,14 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
 # as in bimm_mm.engine.hooks.stop_on_signal_hook, which takes longer to import than all of this
 EXIT_STOPPED = 75
+FINAL = {EXIT_STOPPED, 2}  # exit codes after which nothing is started again; 2 is argparse's
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -47,9 +52,27 @@ def handle_signals() -> None:
     signal.signal = register_others
 
 
+def end_with_final_codes() -> None:
+    """Keep torchrun from restarting processes that ended as they were told to."""
+    monitor = LocalElasticAgent._monitor_workers
+
+    def monitor_workers(self: LocalElasticAgent, group: WorkerGroup) -> RunResult:
+        result = monitor(self, group)
+        failures = result.failures.values() if result.is_failed() else ()
+        if any(failure.exitcode in FINAL for failure in failures):
+            self._remaining_restarts = 0
+        elif failures and self._remaining_restarts:
+            told = ', '.join(f'process {f.global_rank}: {f.exitcode}' for f in failures)
+            print(f'Failed ({told}); restarts left: {self._remaining_restarts}', file=sys.stderr)
+        return result
+
+    LocalElasticAgent._monitor_workers = monitor_workers
+
+
 def main() -> None:
     """Run torchrun with other signal handlers."""
     handle_signals()
+    end_with_final_codes()
     # which says in its own words that a process failed, after what the process itself said
     logging.getLogger('torch.distributed.elastic.multiprocessing.api').setLevel(logging.CRITICAL)
     try:

@@ -1,6 +1,7 @@
 """Train a model from a config, on one or many devices; see --help."""
 
 import argparse
+import os
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
@@ -19,6 +20,7 @@ from bimm_mm.engine.runner import (
     check_strategy,
     init_cpu_launcher,
     leave,
+    set_global_batch_size,
     without_initialization,
 )
 from bimm_mm.utils.files import DISK_ERRORS, WriteError, check_writable, explain
@@ -35,6 +37,12 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         metavar='CHECKPOINT',
         help='go on from this checkpoint, or without a value from the latest one in the work dir',
+    )
+    parser.add_argument(
+        '--global-batch-size',
+        type=int,
+        metavar='SAMPLES',
+        help='of all processes together; replaces train_dataloader.batch_size, the part of one',
     )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument(
@@ -63,6 +71,10 @@ def load_config(args: argparse.Namespace) -> Config:
         ConfigError: For whatever would fail later; the message lists every reason.
     """
     cfg = read_config(args.config, args.cfg_options, args.launcher, args.work_dir)
+    if args.global_batch_size is not None:
+        set_global_batch_size(cfg, args.global_batch_size)
+    if args.resume and os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') != '0':
+        args.resume = 'auto'  # what has been done since the start is not lost
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume

@@ -29,7 +29,12 @@ LAUNCHER_VARIABLES = {
     'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
 }
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-CPU_STRATEGIES = ('SingleDeviceStrategy', 'DDPStrategy', 'SharedBlocksFSDPStrategy')
+CPU_STRATEGIES = (
+    'SingleDeviceStrategy',
+    'DDPStrategy',
+    'FullyShardStrategy',
+    'SharedBlocksFSDPStrategy',
+)
 
 
 class CheckedLoop:
@@ -99,10 +104,31 @@ def check_strategy(cfg: Config) -> None:
     if kind != 'SingleDeviceStrategy' and cfg.launcher == 'none':
         raise ConfigError(f'strategy.type={kind!r} needs a launcher: start it by dist_train.sh')
     if kind not in CPU_STRATEGIES and get_device() == 'cpu':
-        hint = '; SharedBlocksFSDPStrategy does not' if kind == 'FSDPStrategy' else ''
+        hint = '; FullyShardStrategy does not' if kind == 'FSDPStrategy' else ''
         raise ConfigError(f'strategy.type={kind!r} needs an accelerator; none was found{hint}')
     if kind == 'DeepSpeedStrategy' and find_spec('deepspeed') is None:
         raise ConfigError("strategy.type='DeepSpeedStrategy': deepspeed is not installed")
+
+
+def set_global_batch_size(cfg: Config, samples: int) -> None:
+    """Divide a batch among the processes that the launcher has started.
+
+    Args:
+        cfg: With ``launcher`` set; its ``train_dataloader.batch_size`` is set.
+        samples: Of all processes together.
+
+    Raises:
+        ConfigError: They cannot be divided evenly.
+    """
+    variables = LAUNCHER_VARIABLES.get(cfg.get('launcher', 'none'))
+    processes = int(os.environ.get(variables[1], 1)) if variables else 1
+    if samples < 1 or samples % processes:
+        near = max(samples // processes, 1) * processes
+        raise ConfigError(
+            f'--global-batch-size {samples}: {processes} processes need a multiple of '
+            f'{processes}, as {near} or {near + processes}'
+        )
+    cfg.train_dataloader.batch_size = samples // processes
 
 
 def build_runner(cfg: Config) -> Runner | FlexibleRunner:

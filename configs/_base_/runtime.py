@@ -1,8 +1,9 @@
 # What all runs have in common: hooks, logs, processes. Nothing here says what is trained.
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, ignore_last=False),
-    # each is complete or not there; for an interval in iterations add by_epoch=False
-    checkpoint=dict(type='WholeCheckpointHook', interval=5, max_keep_ckpts=3),
+    # every 10 minutes one to resume from, and every 5 epochs one that is kept; written by a thread,
+    # complete or not there; for an interval in iterations add by_epoch=False
+    checkpoint=dict(type='WholeCheckpointHook', minutes=10, interval=5, max_keep_ckpts=3),
     # shared blocks once, and versions, stage and sharing: docs/checkpoints.md
     contents=dict(type='CheckpointContentsHook'),
     # killed and resumed, a run is the same as one that was not: docs/reliability.md
@@ -19,6 +20,8 @@ default_hooks = dict(
     stop=dict(type='StopOnSignalHook'),
     # what was found and how long it takes; at the end, what was written and what comes next
     summary=dict(type='RunSummaryHook'),
+    # a process that hangs or is gone ends the others within a minute, exit code 76
+    watch=dict(type='PeerWatchHook'),
     # broken videos and images are replaced and reported; above this share, the run stops
     broken_samples=dict(type='BrokenSamplesHook', max_share=0.01),
 )

@@ -7,10 +7,12 @@ from .compile_hook import CompileHook
 from .end_stage_hook import EndStageHook
 from .exact_resume_hook import ExactResumeHook
 from .explained_variance_hook import ExplainedVarianceHook
+from .fault_injector_hook import FaultInjectorHook
 from .finite_loss_hook import FiniteLossHook
 from .garbage_collection_hook import GarbageCollectionHook
 from .gradient_norm_hook import GradientNormHook
 from .matmul_precision_hook import MatmulPrecisionHook
+from .peer_watch_hook import PeerWatchHook
 from .reconstruction_hook import ReconstructionHook
 from .resize_moments_hook import ResizeMomentsHook
 from .run_summary_hook import RunSummaryHook
@@ -26,10 +28,12 @@ __all__ = [
     'EndStageHook',
     'ExactResumeHook',
     'ExplainedVarianceHook',
+    'FaultInjectorHook',
     'FiniteLossHook',
     'GarbageCollectionHook',
     'GradientNormHook',
     'MatmulPrecisionHook',
+    'PeerWatchHook',
     'ReconstructionHook',
     'ResizeMomentsHook',
     'RunSummaryHook',

@@ -59,7 +59,11 @@ class CheckpointContentsHook(Hook):
         config = runner.cfg.get('model')
         config = config.to_dict() if hasattr(config, 'to_dict') else {}  # or a module
         branches = getattr(model, 'branch_names', ())
-        stage = 'joint' if len(branches) > 1 else (*branches, type(model).__name__)[0]
+        stage = (
+            'joint'
+            if len(branches) > 1
+            else (*branches, type(model).__name__.removeprefix('FSDP'))[0]
+        )
         checkpoint['meta'].update(
             bimm_mm_version=__version__,
             stage=stage,

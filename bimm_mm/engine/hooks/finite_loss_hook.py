@@ -12,11 +12,13 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset
 
 from ..late import LateValues
 from ..schedules import ScheduleState
 from ..seeding import NumberedBatches
+from ..sharded import whole
 from .checkpoint_hook import WholeCheckpointHook
 
 FILE_KEYS = ('filename', 'img_path', 'frame_dir')  # mmaction2's and mmpretrain's
@@ -64,6 +66,8 @@ class FiniteLossHook(Hook):
         self._handles = [model.register_forward_hook(self._keep_losses)]
         on_accelerator = any(p.device.type != 'cpu' for p in model.parameters())
         wanted = on_accelerator if self.late is None else self.late
+        # a flag that is whole cannot stop a step of parameters that are divided
+        wanted = wanted and not any(isinstance(p, DTensor) for p in model.parameters())
         self._is_late = wanted and getattr(optimizer, '_step_supports_amp_scaling', False)
         if self._is_late:
             self._handles.append(optimizer.register_step_pre_hook(self._guard_step))
@@ -235,7 +239,7 @@ class FiniteLossHook(Hook):
 
 def _gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
     parameters = [p for group in optimizer.param_groups for p in group['params']]
-    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    return whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
 
 
 def _reasons(losses: dict[str, float], norm: float) -> list[str]:

@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from ..sharded import whole
 from .finite_loss_hook import skips_step
 
 
@@ -52,7 +53,7 @@ class GradientNormHook(Hook):
             scale = getattr(optimizer, 'grad_scale', None)  # of the loss, under a fused optimizer
             for name, parameters in groups.items():
                 gradients = [p.grad for p in parameters if p.grad is not None]
-                norm = torch.nn.utils.get_total_norm(gradients).to(parameters[0].device)
+                norm = whole(torch.nn.utils.get_total_norm(gradients)).to(parameters[0].device)
                 if sharded:  # each process holds another part of every gradient
                     square = norm.square()
                     all_reduce(square)
