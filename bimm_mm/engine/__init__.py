@@ -4,11 +4,12 @@ from .hooks import *  # noqa: F403
 from .hooks import __all__ as _hooks
 from .log_processor import ShortLogProcessor
 from .optimizers import CpuAmpOptimWrapper, LayerDecayOptimWrapperConstructor
-from .strategies import SharedBlocksFSDPStrategy, wrap_unshared_blocks
+from .strategies import FullyShardStrategy, SharedBlocksFSDPStrategy, wrap_unshared_blocks
 
 __all__ = [
     *_hooks,
     'CpuAmpOptimWrapper',
+    'FullyShardStrategy',
     'LayerDecayOptimWrapperConstructor',
     'SharedBlocksFSDPStrategy',
     'ShortLogProcessor',

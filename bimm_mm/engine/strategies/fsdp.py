@@ -1,5 +1,7 @@
 """FSDP for models whose branches share blocks."""
 
+import warnings
+
 import torch
 from mmengine._strategy import FSDPStrategy
 from mmengine.device import get_device
@@ -36,7 +38,9 @@ def wrap_unshared_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int
 
 @STRATEGIES.register_module()
 class SharedBlocksFSDPStrategy(FSDPStrategy):
-    """FSDPStrategy for models with shared blocks, as one line of a config::
+    """FSDPStrategy (FSDP 1) for models with shared blocks; FullyShardStrategy takes its place.
+
+    As one line of a config::
 
         strategy = dict(type='SharedBlocksFSDPStrategy')
 
@@ -61,6 +65,12 @@ class SharedBlocksFSDPStrategy(FSDPStrategy):
     """
 
     def __init__(self, *, model_wrapper: dict | None = None, **kwargs) -> None:
+        warnings.warn(
+            'SharedBlocksFSDPStrategy (FSDP 1) goes with the next release: set '
+            "strategy.type='FullyShardStrategy', which reads its checkpoints",
+            FutureWarning,
+            stacklevel=2,
+        )
         wrapper = dict(
             type='MMFullyShardedDataParallel',
             auto_wrap_policy='wrap_unshared_blocks',

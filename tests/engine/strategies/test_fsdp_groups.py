@@ -20,7 +20,7 @@ from mmengine.registry import MODELS
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from bimm_mm.engine import SharedBlocksFSDPStrategy
+from bimm_mm.engine import FullyShardStrategy, SharedBlocksFSDPStrategy
 
 DEMO = Path(__file__).parents[3] / 'configs/bimm/demo/joint_shapes.py'
 BACKBONE = dict(
@@ -63,11 +63,16 @@ def values_of(model: nn.Module, wrapper) -> Counter:
     }
     return Counter(
         {
-            (names[parameter], group['lr'], group['weight_decay']): parameter.numel()
+            (names[parameter], group['lr'], group['weight_decay']): local(parameter).numel()
             for group in wrapper.optimizer.param_groups
             for parameter in group['params']
         }
     )
+
+
+def local(parameter: nn.Parameter) -> torch.Tensor:
+    """This process's part of a parameter."""
+    return parameter.to_local() if hasattr(parameter, 'to_local') else parameter
 
 
 def run(rank: int, folder: str) -> None:
@@ -90,6 +95,10 @@ def run(rank: int, folder: str) -> None:
                 counts.append(list(map(list, values_of(sharded, wrapper).items())))
             except ValueError as error:
                 counts.append(str(error))
+        strategy = FullyShardStrategy(work_dir=folder, experiment_name=f'{kind}2')
+        sharded = strategy._wrap_model(strategy.build_model(build_model(kind)))
+        wrapper = strategy.build_optim_wrapper(optim_wrapper(kind), sharded)
+        counts.append(list(map(list, values_of(sharded, wrapper).items())))
         Path(folder, f'{kind}{rank}.json').write_text(json.dumps(counts))
     dist.barrier()
     os._exit(0)
@@ -116,11 +125,12 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize('version', [0, 2])  # places in what a process found: FSDP 1, FSDP 2
 @pytest.mark.parametrize('kind', RATES)
-def test_each_value_has_the_rate_and_the_decay_that_it_has_under_ddp(folder, kind):
+def test_each_value_has_the_rate_and_the_decay_that_it_has_under_ddp(folder, kind, version):
     model = build_model(kind)
     whole = values_of(model, build_optim_wrapper(model, optim_wrapper(kind)))
-    parts = [json.loads((folder / f'{kind}{rank}.json').read_text())[0] for rank in range(2)]
+    parts = [json.loads((folder / f'{kind}{rank}.json').read_text())[version] for rank in range(2)]
     sharded = sum((Counter({tuple(key): n for key, n in part}) for part in parts), Counter())
     assert sharded == whole
     assert len({key[1:] for key in whole}) == (2 if kind == 'joint' else 10)

@@ -11,10 +11,14 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from bimm_mm.engine.hooks.checkpoint_hook import newest_checkpoint
 from bimm_mm.engine.strategies.fsdp import SharedBlocksFSDPStrategy
+from bimm_mm.utils.checkpoint import read_checkpoint
 
 REPO = Path(__file__).parents[3]
 ITERS, BATCH = 10, 8
+# that go on from the parts of two
+PROCESSES = 4 if os.environ.get('BIMM_LONG_TESTS') else 2
 DEMO = REPO / 'configs/bimm/demo/joint_shapes.py'
 # without warm-up, so that ten steps change much; with the demo's clipping of the gradient
 CONFIG = f"""
@@ -76,23 +80,54 @@ def test_ddp_has_the_losses_of_one_process(folder, one):
     assert train(folder, 'ddp', processes=2) == pytest.approx(one, abs=1e-4)
 
 
-def test_fsdp_has_the_losses_of_one_process_also_after_a_stop(folder, one):
-    sharded = 'strategy.type=SharedBlocksFSDPStrategy'
-    half = ITERS // 2
-    first = train(folder, 'fsdp', sharded, f'train_cfg.max_iters={half}', processes=2)
-    assert first == pytest.approx(one[:half], abs=1e-4)
-    # its checkpoint is that of a model without FSDP
+FSDP_1, FSDP_2 = 'SharedBlocksFSDPStrategy', 'FullyShardStrategy'
+HALF = ITERS // 2
+
+
+def check_whole(folder: Path, checkpoint: Path) -> None:
+    """That a checkpoint is that of a model without FSDP."""
     whole = torch.load(folder / 'start.pth')['state_dict']
-    saved = torch.load(folder / 'fsdp' / f'iter_{half}.pth')['state_dict']
+    saved = read_checkpoint(checkpoint)['state_dict']
     assert {k: v.shape for k, v in saved.items()} == {k: v.shape for k, v in whole.items()}
-    second = train(folder, 'fsdp', sharded, processes=2, resume=['--resume'])
-    assert second == pytest.approx(one[half:], abs=1e-4)
+    assert all(value.isfinite().all() for value in saved.values())
+
+
+def test_fsdp_has_the_losses_of_one_process_and_goes_on_as_fsdp_2(folder, one):
+    options = [f'strategy.type={FSDP_1}', f'train_cfg.max_iters={HALF}']
+    first = train(folder, 'fsdp', *options, processes=2)
+    assert first == pytest.approx(one[:HALF], abs=1e-4)
+    check_whole(folder, folder / 'fsdp' / f'iter_{HALF}.pth')
+    # with all blocks' activations computed anew
+    options = [f'strategy.type={FSDP_2}', 'strategy.checkpoint_every=1']
+    second = train(folder, 'fsdp', *options, processes=2, resume=['--resume'])
+    assert second == pytest.approx(one[HALF:], abs=1e-4)
+
+
+def test_fsdp_2_goes_on_without_fsdp_on_another_number_of_processes(folder, one):
+    options = [f'strategy.type={FSDP_2}', f'train_cfg.max_iters={HALF}']
+    first = train(folder, 'whole', *options, processes=2)
+    assert first == pytest.approx(one[:HALF], abs=1e-4)
+    check_whole(folder, folder / 'whole' / f'iter_{HALF}.pth')
+    second = train(folder, 'whole', resume=['--resume'])
+    assert second == pytest.approx(one[HALF:], abs=1e-4)
+
+
+def test_fsdp_2_goes_on_from_parts_and_anything_reads_them(folder, one):
+    options = [f'strategy.type={FSDP_2}', 'strategy.checkpoints=sharded']
+    first = train(folder, 'parts', *options, f'train_cfg.max_iters={HALF}', processes=2)
+    assert first == pytest.approx(one[:HALF], abs=1e-4)
+    checkpoint = folder / 'parts' / f'iter_{HALF}.pth'
+    assert len(list(checkpoint.glob('*.distcp'))) == 2
+    check_whole(folder, checkpoint)
+    assert newest_checkpoint(folder / 'parts') == checkpoint
+    second = train(folder, 'parts', *options, processes=PROCESSES, resume=['--resume'])
+    assert second == pytest.approx(one[HALF:], abs=1e-4)
 
 
 def test_accumulation_and_checkpointing_have_the_losses_of_a_whole_batch(folder, one):
     losses = train(
         folder,
-        'parts',
+        'accumulated',
         f'train_dataloader.batch_size={BATCH // 2}',
         f'train_cfg.max_iters={2 * ITERS}',
         'optim_wrapper.accumulative_counts=2',
