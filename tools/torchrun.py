@@ -58,11 +58,11 @@ def end_with_final_codes() -> None:
 
     def monitor_workers(self: LocalElasticAgent, group: WorkerGroup) -> RunResult:
         result = monitor(self, group)
-        failures = result.failures.values() if result.is_failed() else ()
-        if any(failure.exitcode in FINAL for failure in failures):
+        failures = result.failures if result.is_failed() else {}
+        if any(failure.exitcode in FINAL for failure in failures.values()):
             self._remaining_restarts = 0
         elif failures and self._remaining_restarts:
-            told = ', '.join(f'process {f.global_rank}: {f.exitcode}' for f in failures)
+            told = ', '.join(f'process {rank}: {f.exitcode}' for rank, f in failures.items())
             print(f'Failed ({told}); restarts left: {self._remaining_restarts}', file=sys.stderr)
         return result
 

@@ -39,7 +39,7 @@ class PeerWatchHook(Hook):
         ValueError: An argument is not positive, or ``every`` is not well below ``timeout``.
     """
 
-    priority = 'LOWEST'
+    priority = 'HIGHEST'  # what other hooks do before an iteration belongs to it
 
     def __init__(
         self,
@@ -58,6 +58,10 @@ class PeerWatchHook(Hook):
         self._watch: Watch | None = None
         self._first, self._began = 0, time.monotonic()
         self._duration = 0.0  # of an iteration, a running mean
+
+    def before_run(self, runner: Runner) -> None:
+        """Register what notes the end of an iteration after all other hooks."""
+        runner.register_hook(_IterationEnd(self), priority='LOWEST')
 
     def before_train(self, runner: Runner) -> None:
         """Start the thread."""
@@ -89,9 +93,7 @@ class PeerWatchHook(Hook):
             limit = self.other_timeout
         self._mark(runner.iter, 1, 'in its step', limit)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
-    ) -> None:
+    def note_end(self, runner: Runner) -> None:
         """Note that the iteration is done."""
         if runner.iter >= self._first + WARM_UP:
             took = time.monotonic() - self._began
@@ -118,3 +120,15 @@ class PeerWatchHook(Hook):
     def _mark(self, *place) -> None:
         if self._watch is not None:
             self._watch.mark(*place)
+
+
+class _IterationEnd(Hook):
+    """Tells a watch hook of the end of iterations, with a priority of its own."""
+
+    def __init__(self, watch: PeerWatchHook) -> None:
+        self.watch = watch
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
+    ) -> None:
+        self.watch.note_end(runner)
