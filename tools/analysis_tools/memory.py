@@ -23,6 +23,7 @@ from bimm_mm.cli.arguments import add_config_options, fail
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import merge_config
 from bimm_mm.engine.strategies.fsdp import wrap_unshared_blocks
+from bimm_mm.engine.strategies.fsdp2 import shard_blocks
 from bimm_mm.evaluation.analysis.memory import (
     GB,
     RESERVE,
@@ -49,6 +50,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=2, help='of --step; default: 2')
     parser.add_argument('--accumulate', type=int, default=1, help='batches per step of --step')
     parser.add_argument('--with-cp', action='store_true', help='checkpoint activations in --step')
+    parser.add_argument(
+        '--fsdp', type=int, choices=(1, 2), default=2, help='under torchrun; default: 2'
+    )
     parser.add_argument('--bf16', action='store_true', help='autocast to bfloat16 in --step')
     add_config_options(parser, 'model.share=none')
     args = parser.parse_args(argv)
@@ -89,18 +93,23 @@ def run_steps(cfg: Config, args: argparse.Namespace) -> None:
     world = int(os.environ.get('WORLD_SIZE', 1))
     if world > 1:
         torch.distributed.init_process_group('gloo')
-        model = MMFullyShardedDataParallel(
-            model, device_id=torch.device('cpu'), auto_wrap_policy=wrap_unshared_blocks
-        )
+        if args.fsdp == 1:
+            model = MMFullyShardedDataParallel(
+                model, device_id=torch.device('cpu'), auto_wrap_policy=wrap_unshared_blocks
+            )
+        else:
+            shard_blocks(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     wrapper = OptimWrapper(optimizer, accumulative_counts=args.accumulate)
     for _ in range(2 * args.accumulate):
         with autocast(args.bf16):
             model.train_step(dict(inputs=make_batch(cfg, args.batch_size)), wrapper)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GB
+    sharding = f', FSDP {args.fsdp}' if world > 1 else ''
     print(
         f'batch {args.batch_size} x {args.accumulate}, with_cp={args.with_cp}, bf16={args.bf16}, '
-        f'{world} process(es): peak {peak:.2f} GB, of which {start:.2f} GB before the model',
+        f'{world} process(es){sharding}: peak {peak:.2f} GB, '
+        f'of which {start:.2f} GB before the model',
         flush=True,
     )
     if world > 1:

@@ -84,13 +84,9 @@ class FullyShardStrategy(DDPStrategy):
     def _wrap_model(self, model: nn.Module) -> nn.Module:
         for value in model.state_dict().values():
             broadcast(value)
-        self.mesh = init_device_mesh(get_device(), (torch.distributed.get_world_size(),))
-        blocks = [m for m in model.modules() if isinstance(m, TransformerBlock)]
         if self.checkpoint_every is not None:
-            forget_activations(blocks[:: self.checkpoint_every])
-        for block in blocks:
-            fully_shard(block, mesh=self.mesh, **self.settings)
-        return fully_shard(model, mesh=self.mesh, **self.settings)
+            forget_activations(blocks_of(model)[:: self.checkpoint_every])
+        return shard_blocks(model, **self.settings)
 
     def build_optim_wrapper(self, optim_wrapper, model: nn.Module) -> BaseOptimWrapper:
         """Build the optimizer wrapper; gradients are clipped by the norm of the whole gradient."""
@@ -196,6 +192,24 @@ class FullyShardStrategy(DDPStrategy):
         """Parameters in the order of the optimizer's state."""
         groups = self.optim_wrapper.optimizer.param_groups
         return [parameter for group in groups for parameter in group['params']]
+
+
+def blocks_of(model: nn.Module) -> list[TransformerBlock]:
+    """Return the Transformer blocks of encoders and decoders, shared ones once."""
+    return [module for module in model.modules() if isinstance(module, TransformerBlock)]
+
+
+def shard_blocks(model: nn.Module, **settings) -> nn.Module:
+    """Divide a model among all processes, in place: each Transformer block, and the rest of it.
+
+    Args:
+        model: On any device.
+        **settings: Of torch's ``fully_shard``.
+    """
+    mesh = init_device_mesh(get_device(), (torch.distributed.get_world_size(),))
+    for block in blocks_of(model):
+        fully_shard(block, mesh=mesh, **settings)
+    return fully_shard(model, mesh=mesh, **settings)
 
 
 def forget_activations(modules: Sequence[nn.Module]) -> None:

@@ -43,7 +43,8 @@ class BaseMasking:
     A blind masking defines :meth:`__call__`, which sees the size of the batch and the grid. A
     guided one sets ``guided = True`` and defines :meth:`draw`, which sees the step: the input, its
     side inputs (captions, codes, contours), and the branches that ran before. Both draw on the
-    device, for the whole batch at once, from ``generator`` where one is given.
+    device, for the whole batch at once, from ``generator`` where one is given. They draw by
+    :mod:`bimm_mm.utils.draws`, so that a sample's mask does not depend on the process it is in.
     """
 
     guided = False

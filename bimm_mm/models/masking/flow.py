@@ -6,6 +6,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from ...utils import draws
 from ..step import Step
 from .guided import GuidedMasking
 
@@ -56,8 +57,8 @@ class FlowGuidedMasking(GuidedMasking, BaseModule):
         """
         batch, (_, rows, columns) = len(step.x), step.grid
         count = rows * columns - int(self.ratio * rows * columns + 1e-9)
-        noise = torch.rand(batch, rows * columns, device=step.x.device, generator=generator)
-        picks = noise.argsort(dim=1)[:, :count]  # (B, 20)
+        noise = draws.rand((batch, rows * columns), step.x.device, generator)
+        picks = noise.argsort(dim=1, stable=True)[:, :count]  # (B, 20)
         bumps = []
         for length, n, place in ((size[0], rows, picks // columns), (size[1], columns,
                                                                      picks % columns)):  # fmt: skip

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from ...utils import draws
 from ..step import Step
 from .base import Masks
 from .guided import GuidedMasking, mask_by_scores
@@ -51,7 +52,7 @@ class FrameDifferenceMasking(GuidedMasking):
     def draw_scores(self, step: Step, generator: torch.Generator | None = None) -> Tensor:
         """Change of each token, (B, T', H', W')."""
         scores = frame_differences(step)
-        noise = torch.rand(scores.shape, device=scores.device, generator=generator)
+        noise = draws.rand(scores.shape, scores.device, generator)
         return scores + TIE * noise
 
 
@@ -91,7 +92,7 @@ class MotionVectorMasking(GuidedMasking):
     def draw(self, step: Step, generator: torch.Generator | None = None) -> Masks:
         """Draw masks; see :class:`BaseMasking`."""
         vectors, energy = self.motion(step)
-        noise = torch.rand(energy.shape, device=energy.device, generator=generator)
+        noise = draws.rand(energy.shape, energy.device, generator)
         energy = energy + TIE * (energy.amax(dim=(1, 2, 3), keepdim=True) + 1) * noise
         masked = self.num_masked(math.prod(step.grid[1:]))
         size = rectangle(masked, step.grid[1:])
@@ -136,7 +137,7 @@ class MotionVectorMasking(GuidedMasking):
         known = (vectors != 0).flatten(1).any(dim=1)[:, None]
         for slot in range(1, slots):
             if self.follow == 'walk':
-                drawn = torch.randint(-1, 2, (batch, 2), device=energy.device, generator=generator)
+                drawn = draws.randint(3, (batch, 2), energy.device, generator) - 1
                 corner = corner + drawn
             else:
                 near = self._nearby(sums[:, slot], corner)

@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,17 @@ def test_a_run_goes_on_exactly_on_other_numbers_of_processes(folder):
         assert loss == pytest.approx(whole[iteration][0], abs=1e-5, rel=1e-5)
     log = ''.join(path.read_text() for path in (folder / 'joint_drop_path_parts').rglob('*.log'))
     assert 'no longer bit-exact' not in log
+
+
+@pytest.mark.parametrize('room', ['masking', 'selfsup'])
+def test_what_is_drawn_for_samples_is_drawn_by_their_places(room):
+    """By bimm_mm.utils.draws; torch would draw other numbers for another part of the batch."""
+    files = (Path(draws.__file__).parents[1] / 'models' / room).glob('*.py')
+    calls = re.compile(
+        r'torch\.(rand|randn|randint|randperm|bernoulli|multinomial)\(|_like\(.*rand'
+    )
+    found = [file.name for file in files if calls.search(file.read_text())]
+    assert not found
 
 
 # the numbers themselves ---------------------------------------------------------------------------
