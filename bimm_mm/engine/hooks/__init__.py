@@ -14,6 +14,7 @@ from .gradient_norm_hook import GradientNormHook
 from .matmul_precision_hook import MatmulPrecisionHook
 from .peer_watch_hook import PeerWatchHook
 from .reconstruction_hook import ReconstructionHook
+from .representation_hook import RepresentationHook
 from .resize_moments_hook import ResizeMomentsHook
 from .run_summary_hook import RunSummaryHook
 from .running_statistics_hook import SyncRunningStatisticsHook
@@ -35,6 +36,7 @@ __all__ = [
     'MatmulPrecisionHook',
     'PeerWatchHook',
     'ReconstructionHook',
+    'RepresentationHook',
     'ResizeMomentsHook',
     'RunSummaryHook',
     'ShortHistoryHook',
