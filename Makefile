@@ -47,7 +47,7 @@ tgm_dir := work_dirs/tgm_shapes
 tgm: $(stamp)
 	@$(run) python tools/dataset_converters/make_small_clip.py $(tgm_config) $(tgm_dir)/clip
 	@$(run) python tools/train.py $(tgm_config) --work-dir $(tgm_dir)
-	@$(run) python tools/benchmarks/retrieval.py $(tgm_config) $(tgm_dir)/iter_1600.pth
+	@$(run) python tools/benchmarks/retrieval.py $(tgm_config) $(tgm_dir)/iter_800.pth
 
 vimpac_codebook := work_dirs/codebook_shapes.pth
 vimpac: $(stamp)

@@ -87,9 +87,11 @@ def words_of(captions: Sequence[str]) -> list[str]:
 class SmallClip:
     """A CLIP that learns from frames and captions.
 
-    Besides CLIP's loss, the words of a caption must be found in its embedding by a linear layer,
-    which is thrown away. So the embedding tells what no frame shows, as directions, as does the one
-    of a CLIP that learned from hundreds of millions of texts.
+    There are two losses besides CLIP's. The patch that is most like a caption must tell it from
+    the others' captions, too: with so few pictures, the class token alone teaches patches nothing.
+    And the words of a caption must be found in its embedding by a linear layer, which is thrown
+    away: so it tells what no frame shows, as directions, as the embeddings of a CLIP do that
+    learned from hundreds of millions of texts.
 
     Args:
         folder: Where it is written to.
@@ -116,8 +118,8 @@ class SmallClip:
         self.network = build_clip(size, image_size, patch_size)
         self.reader = nn.Linear(self.network.config.projection_dim, len(self.words))
 
-    def loss(self, frames: Tensor, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """CLIP's loss and that of the words.
+    def losses(self, frames: Tensor, captions: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        """CLIP's loss, that of the patches and that of the words.
 
         Args:
             frames: (B, 3, H, W) uint8 RGB.
@@ -136,28 +138,46 @@ class SmallClip:
         known = [words_of([caption]) for caption in captions]
         wanted = torch.tensor([[float(word in words) for word in self.words] for words in known])
         read = self.reader(result.text_embeds * len(self.words) ** 0.5)
-        return result.loss, F.binary_cross_entropy_with_logits(read, wanted)
+        return (
+            result.loss,
+            self.patch_loss(result.vision_model_output.last_hidden_state, result.text_embeds),
+            F.binary_cross_entropy_with_logits(read, wanted),
+        )
+
+    def patch_loss(self, tokens: Tensor, texts: Tensor) -> Tensor:
+        """CLIP's loss of the patches that are most like the captions.
+
+        Args:
+            tokens: (B, 1 + P, C) of the last block.
+            texts: (B, D) embeddings of captions.
+        """
+        patches = self.network.vision_model.post_layernorm(tokens[:, 1:])
+        patches = F.normalize(self.network.visual_projection(patches), dim=-1)  # (B, P, D)
+        logits = torch.einsum('bpd,cd->bcp', patches, texts).amax(dim=2)  # (B, B)
+        logits = logits * self.network.logit_scale.exp()
+        own = torch.arange(len(texts))
+        return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
     def train(
         self,
         draw: Callable[[], tuple[Tensor, Sequence[str]]],
         iterations: int,
-    ) -> Iterator[tuple[float, float]]:
+    ) -> Iterator[tuple[float, ...]]:
         """Train it.
 
         Args:
-            draw: Gives frames and captions, as of :meth:`loss`.
+            draw: Gives frames and captions, as of :meth:`losses`.
             iterations: How many.
 
         Yields:
-            Both losses, after each iteration.
+            The losses, after each iteration.
         """
         parameters = [*self.network.parameters(), *self.reader.parameters()]
         optimizer = torch.optim.AdamW(parameters, self.lr, weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, iterations)
         self.network.train()
         for _ in range(iterations):
-            losses = self.loss(*draw())
+            losses = self.losses(*draw())
             optimizer.zero_grad()
             sum(losses).backward()
             optimizer.step()

@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='its train_dataloader.dataset gives clips with captions')
     parser.add_argument('out', help='folder to write')
     parser.add_argument('--patch-size', type=int, default=8, help='in pixels; default: 8')
-    parser.add_argument('--iters', type=int, default=800, help='default: 800')
+    parser.add_argument('--iters', type=int, default=600, help='default: 600')
     parser.add_argument('--batch-size', type=int, default=64, help='default: 64')
     parser.add_argument('--seed', type=int, default=0, help='default: 0')
     args = parser.parse_args()
@@ -78,7 +78,7 @@ def main() -> None:
         clip = SmallClip(args.out, captions, size, args.patch_size)
         with Progress('iterations', args.iters) as progress:
             for losses in clip.train(lambda: draw(dataset, args.batch_size), args.iters):
-                progress.advance(note='contrast {:.2f}, words {:.3f}'.format(*losses))
+                progress.advance(note='loss {:.2f}, patches {:.2f}, words {:.3f}'.format(*losses))
         clip.save()
     except (ImportError, OSError, ValueError) as error:
         sys.exit(str(error))

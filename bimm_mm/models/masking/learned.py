@@ -6,6 +6,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ..layers.transformer import init_transformer
 from ..step import Step
 from .base import BaseMasking, Masks, check_ratio, split_mask
 from .guided import gumbel_like
@@ -32,7 +33,7 @@ class AdaptiveMasking(BaseMasking, BaseModule):
         num_heads: Of the sampler (AdaMAE: 8).
         dropout: In the sampler, behind its attention and its MLP (AdaMAE: 0.1).
         weight: Of the sampler's loss (AdaMAE: 1e-4).
-        target: Name of the target whose error counts; the first one by default.
+        target: Name of the target whose error counts; the last one by default.
 
     Raises:
         ValueError: ``ratio`` is not between 0 and 1, or leaves no token visible.
@@ -67,11 +68,8 @@ class AdaptiveMasking(BaseMasking, BaseModule):
             norm_first=True,
         )
         self.block.self_attn.dropout = 0.0  # none among the attention's weights
-        self.head = nn.Linear(embed_dims, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        self.head = nn.Linear(embed_dims, 1, bias=False)  # softmax would not notice a bias
+        self.apply(init_transformer)
 
     def draw(self, step: Step, generator: torch.Generator | None = None) -> Masks:
         """Draw masks; see :class:`BaseMasking`. Their ``log_prob`` has a gradient.
@@ -101,7 +99,7 @@ class AdaptiveMasking(BaseMasking, BaseModule):
         Raises:
             ValueError: The target's predictions are not of values.
         """
-        name = self.target or next(iter(step.predictions))
+        name = self.target or next(reversed(step.predictions))
         prediction, target = step.predictions[name].detach(), step.targets[name]
         if prediction.shape != target.shape:
             raise ValueError(

@@ -21,9 +21,10 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from bimm_mm.models import BasePretrainer, DualBranchPretrainer
 from bimm_mm.models.losses import contrastive_loss
+from bimm_mm.models.masking import learned
 
 SHARES = ['none', 'partial', 'all']
-METHODS = {'ddp': [*SHARES, 'mam2', 'bevt', 'contrast', 'tgm'], 'fsdp': SHARES}
+METHODS = {'ddp': [*SHARES, 'mam2', 'bevt', 'contrast', 'tgm', 'adamae'], 'fsdp': SHARES}
 CONTRAST = dict(type='FrameContrast')
 
 
@@ -54,6 +55,10 @@ class FrameContrast(torch.nn.Module):
         return dict(loss_contrast=100 * loss)
 
 
+def no_noise(scores, generator=None):
+    return torch.zeros_like(scores)
+
+
 def first_frames(self, clips: torch.Tensor) -> torch.Tensor:
     return torch.zeros(len(clips), dtype=torch.long)
 
@@ -72,7 +77,9 @@ def prepare(method: str) -> BasePretrainer:
         }
         return DualBranchPretrainer(**branches, share=method, dorsal_weight=0.5)
     config = method_config('bevt' if method == 'contrast' else method)
-    if method != 'tgm':  # whose masks are the content's and the caption's, too
+    if method == 'adamae':
+        config['masking'] |= dict(dropout=0.0, weight=10.0)
+    elif method != 'tgm':  # whose masks are the content's and the caption's, too
         config['masking'] = masking
     if method == 'contrast':
         config['objectives'] = [CONTRAST]
@@ -85,6 +92,7 @@ def prepare(method: str) -> BasePretrainer:
 
 def train(model: torch.nn.Module, samples: list[torch.Tensor], lr: float, steps: int) -> None:
     DualBranchPretrainer.draw_frames = first_frames
+    learned.gumbel_like = no_noise
     MaskByContent.pixels = torch.stack([x.flatten() for x in samples]).float()
     MaskByContent.pixels += torch.linspace(0, 0.5, MaskByContent.pixels.shape[1])  # no ties
     optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=lr))
@@ -151,6 +159,7 @@ def test_two_processes_learn_what_one_does(method, folder, monkeypatch):
         pytest.skip('the shared blocks are what FSDP wraps in a way of its own')
     monkeypatch.setattr(DualBranchPretrainer, 'draw_frames', first_frames)
     monkeypatch.setattr(MaskByContent, 'pixels', None)
+    monkeypatch.setattr(learned, 'gumbel_like', no_noise)
     model = prepare(method)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     train(model, draw_samples(), lr=0.05, steps=2)
