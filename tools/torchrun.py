@@ -71,6 +71,8 @@ def end_with_final_codes() -> None:
 
 def main() -> None:
     """Run torchrun with other signal handlers."""
+    # else processes that are started again find the addresses of those that are gone (torch 2.11)
+    os.environ.setdefault('TORCH_DISABLE_SHARE_RDZV_TCP_STORE', '1')
     handle_signals()
     end_with_final_codes()
     # which says in its own words that a process failed, after what the process itself said

@@ -30,7 +30,7 @@ class FaultInjectorHook(Hook):
 
     For trials on your own machines, never by default::
 
-        --cfg-options custom_hooks.0.type=FaultInjectorHook custom_hooks.0.every=200
+        --cfg-options default_hooks.faults.type=FaultInjectorHook default_hooks.faults.every=200
 
     Kinds of faults: 'exception' raises an error; 'kill' ends the process by SIGKILL; 'hang' never
     comes back; 'slow' takes ``seconds`` more; 'disk_full' lets the next checkpoint's writing fail,
