@@ -4,7 +4,9 @@ import runpy
 import sys
 from pathlib import Path
 
+from ..config.paths import CONFIGS
 from ..version import __version__
+from .completion import completion_script
 
 _PACKAGE = Path(__file__).parents[1]
 # Commands, the tools that do them, and what they do.
@@ -52,7 +54,10 @@ def tools_folder() -> Path:
 def usage() -> str:
     """List the commands."""
     lines = [f'  {name:17s} {about}' for name, (_, about) in COMMANDS.items()]
-    head = 'usage: bimm COMMAND [ARGUMENTS]; bimm COMMAND --help says more\n\n'
+    head = (
+        'usage: bimm COMMAND [ARGUMENTS]; bimm COMMAND --help says more; '
+        'bimm --completion bash, or zsh\n\n'
+    )
     return head + '\n'.join(lines)
 
 
@@ -64,6 +69,14 @@ def main() -> None:
         return
     if name == '--version':
         print(__version__)
+        return
+    if name == '--completion':
+        recipes = (path.stem for path in CONFIGS.rglob('*.py') if path.parent.name != '_base_')
+        paths = {command: tools_folder() / tool for command, (tool, _) in COMMANDS.items()}
+        try:
+            print(completion_script((arguments or ['bash'])[0], paths, recipes))
+        except ValueError as error:
+            sys.exit(f'bimm {error}')
         return
     if name not in COMMANDS:
         sys.exit(f"bimm: no command '{name}'\n\n{usage()}")
