@@ -9,6 +9,7 @@ import numpy as np
 
 from .errors import VideoError, unsupported
 from .index import films_of
+from .parts import is_utf8, part_of
 from .pyav import PyavReader
 
 # Where decord was found to give ffmpeg's frames, to the bit, also after it sought.
@@ -90,8 +91,8 @@ def _refuse(path: str, index, container, stream) -> None:
     width, height = index.size
     formats = container.format.name.split(',')
     known = (
-        (path.startswith('subfile,'), 'a part of a file'),
-        (not _is_utf8(path), 'a file whose name is not UTF-8'),
+        (part_of(path) is not None, 'a video in a tar file'),
+        (not is_utf8(path), 'a file whose name is not UTF-8'),
         (CONTAINERS.isdisjoint(formats), f'{formats[0]} files reliably'),
         (stream.codec_context.name in ('av1', 'libdav1d'), 'AV1'),
         (len(films_of(container)) > 1, 'a file of several video streams reliably'),
@@ -105,14 +106,6 @@ def _refuse(path: str, index, container, stream) -> None:
     for is_so, what in known:
         if is_so:
             raise unsupported('decord', what)
-
-
-def _is_utf8(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _first_line(error: Exception) -> str:

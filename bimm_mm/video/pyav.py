@@ -14,7 +14,7 @@ from av.video.reformatter import VideoReformatter
 
 from .errors import VideoError
 from .index import INDICES, Index, choose_stream, decode, decode_all, make_index, packets_of
-from .reader import file_of
+from .parts import file_of, part_of
 
 # To seek empties the decoder, and reads and throws away what lies before: about as long as this
 # many frames of 340x256 take to decode, or only to read.
@@ -87,7 +87,8 @@ class PyavReader:
         if isinstance(source, bytes):
             file = io.BytesIO(source)
         else:  # else ffmpeg takes what stands before a colon for a protocol
-            file = source if source.startswith('subfile,') else f'file:{source}'
+            part = part_of(source)
+            file = f'file:{source}' if part is None else part.url
         try:
             container = av.open(file, metadata_errors='ignore')
         except FFmpegError as error:

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from .errors import UnsupportedVideo, VideoError, VideoTimeout
+from .parts import file_of
 
 __all__ = [
     'BACKENDS',
@@ -26,6 +27,7 @@ __all__ = [
 BACKENDS = {
     'pyav': ('pyav', 'PyavReader', 'av'),
     'decord': ('decord', 'DecordReader', 'decord'),
+    'torchcodec': ('torchcodec', 'TorchcodecReader', 'torchcodec'),
 }
 
 Source = str | os.PathLike | bytes
@@ -78,8 +80,9 @@ def open_video(
     """Open a video.
 
     Args:
-        source: Path of a local file, or the content of a file as bytes.
-        backend: 'pyav' or 'decord'; by default, the first of them that is installed.
+        source: Path of a local file, or of a video in a tar shard (see :mod:`.parts`), or the
+            content of a file as bytes.
+        backend: 'pyav', 'decord' or 'torchcodec'; by default, the first of them that is installed.
         num_threads: Threads of the decoder.
         timeout: Seconds that opening and each request may take. The video is then decoded in a
             process of its own, so that neither a hang nor a crash of the decoder does any harm.
@@ -125,9 +128,3 @@ def check_file(source: Source) -> None:
     with open(file_of(source), 'rb') as file:
         if not file.read(1):
             raise VideoError('empty file')
-
-
-def file_of(source: str | os.PathLike) -> str:
-    """The file that a source lies in: itself, or the shard that it is a part of."""
-    path = os.fspath(source)
-    return path.partition(',:')[2] if path.startswith('subfile,') else path

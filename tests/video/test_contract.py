@@ -164,3 +164,22 @@ class TestDecord(VideoContract):
     @pytest.fixture(autouse=True)
     def needs_decord(self):
         pytest.importorskip('decord', reason='is the backend')
+
+
+class TestTorchcodec(VideoContract):
+    backend = 'torchcodec'
+    # files of which torchcodec gives other frames, or none
+    refused = frozenset(
+        'negative_times.mkv raw.h264 open_gop.mp4 open_gop_hevc.mp4 intra_refresh.mp4 b_frames.avi '
+        'xvid.avi mpeg4.avi mpeg2.mpg mpeg1.mpg mpeg2.ts h264.ts interlaced.mpg ten_bits.mp4 '
+        'ten_bits_hevc.mp4 vp8_hidden.webm two_sizes.h264 caf\udce9.mp4 odd_size.mp4 odd_size.webm '
+        'dropped.avi tiny.avi one_frame.avi tag_not_utf8.avi'.split()
+    )
+
+    @pytest.fixture(autouse=True)
+    def needs_torchcodec(self):
+        pytest.importorskip('torchcodec', reason='is the backend')
+        try:
+            import torchcodec.decoders  # noqa: F401
+        except (ImportError, OSError, RuntimeError) as error:
+            pytest.skip(f'torchcodec cannot be imported: {error}'.partition('\n')[0])
