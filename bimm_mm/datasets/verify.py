@@ -14,6 +14,7 @@ from ..utils.lists import EntryList, list_of
 from ..utils.media import IMAGES, list_media
 from ..video import VideoError
 from ..video.isolated import check_video
+from ..video.parts import file_of
 
 TIMEOUT = 600.0  # seconds
 
@@ -42,7 +43,7 @@ def problem_of(
     """
     path = Path(path)
     try:
-        with open(path, 'rb') as file:
+        with open(file_of(path), 'rb') as file:
             if not file.read(1):
                 return 'empty file'
             if path.suffix.lower() in IMAGES:

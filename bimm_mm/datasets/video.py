@@ -1,8 +1,7 @@
 """Real videos without labels, on top of mmaction2 (which this module needs to be imported)."""
 
 import logging
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from mmaction.datasets import VideoDataset
 from mmengine.fileio import exists, isdir
@@ -10,6 +9,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
 from ..captions.file import CaptionError, CaptionFile
+from ..contours.cache import key_of
 from ..utils.lists import EntryList, list_of, read_list
 from ..utils.media import VIDEOS, list_media
 from .decoding import ReplaceBrokenVideos
@@ -115,38 +115,23 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
             return videos
         return add_contours(list(videos), self.contour_cache, 'videos', folder, self.ann_file)
 
-    def _additions(self, folder: str) -> Callable[[str, dict], None] | None:
-        """What adds captions, and the wish for motion vectors, to a sample."""
-        captions = CaptionFile(self.caption_file) if self.caption_file is not None else None
-        if captions is None and not self.with_motion_vectors:
-            return None
-
-        def add(path: str, sample: dict) -> None:
-            if self.with_motion_vectors:
-                sample['with_motion_vectors'] = True
-            if captions is not None:
-                name = os.path.relpath(path, folder) if os.path.isabs(path) else path
-                sample['captions'] = captions.get(name)
-
-        return add
-
-    def _check_captions(self, videos: LazySamples) -> None:
-        if self.caption_file is None:
-            return
-        missing = sum(not video['captions'] for video in videos)
-        if missing == len(videos):
+    def _read_captions(self, names: 'Names') -> CaptionFile:
+        captions = CaptionFile(self.caption_file)
+        missing = int((~captions.has(names)).sum())
+        if missing == len(names):
             raise CaptionError(
-                f'caption_file={self.caption_file!r} has none of the {len(videos)} videos, as '
-                f'{videos[0]["filename"]!r}: its paths must be relative to the folder of the '
-                f'videos, {self.data_prefix["video"]!r}'
+                f'caption_file={self.caption_file!r} has none of the {len(names)} videos, as '
+                f'{names[0]!r}: its paths must be relative to the folder of the videos, '
+                f'{names.folder!r}'
             )
         if missing:
             print_log(
-                f'{missing} of {len(videos)} videos have no caption in {self.caption_file}; they '
+                f'{missing} of {len(names)} videos have no caption in {self.caption_file}; they '
                 'are masked at random',
                 logger='current',
                 level=logging.WARNING,
             )
+        return captions
 
     def _list_videos(self, folder: str) -> EntryList:
         if not folder and not self.ann_file:
@@ -176,3 +161,46 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
                 f'data_root: {error}; other endings can be given as extensions'
             ) from error
         return list_of(names, folder)
+
+
+class Names(Sequence):
+    """Names of videos in caches and files of captions: their paths below the folder.
+
+    Args:
+        entries: The lines of the list.
+        folder: The folder of the videos.
+    """
+
+    def __init__(self, entries: EntryList, folder: str) -> None:
+        self.entries, self.folder = entries, folder
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> str:
+        return key_of(self.entries.path(index), self.folder)
+
+    def __iter__(self) -> Iterator[str]:
+        return (key_of(path, self.folder) for path in self.entries.paths())
+
+
+class Beside:
+    """Adds to a sample what lies beside the videos: where its contours are, and its captions.
+
+    Args:
+        folder: The folder of the videos.
+        contour_cache: Folder of the contours; None for none.
+        captions: The captions; None for none.
+    """
+
+    def __init__(
+        self, folder: str, contour_cache: str | None, captions: CaptionFile | None
+    ) -> None:
+        self.folder, self.contour_cache, self.captions = folder, contour_cache, captions
+
+    def __call__(self, path: str, sample: dict) -> None:
+        name = key_of(path, self.folder)
+        if self.contour_cache is not None:
+            sample['contours'] = (self.contour_cache, name)
+        if self.captions is not None:
+            sample['captions'] = self.captions.get(name)

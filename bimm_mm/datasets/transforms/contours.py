@@ -1,5 +1,7 @@
 """Load contours from a cache into a sample. Everything here is our choice."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -31,6 +33,23 @@ def add_contours(
     """
     if cache is None:
         return data_list
+    path = 'filename' if kind == 'videos' else 'img_path'
+    keys = [sample_key(info[path], folder) for info in data_list]
+    check_contours(cache, kind, keys, folder, ann_file)
+    for info, key in zip(data_list, keys, strict=True):
+        info['contours'] = (cache, key)
+    return data_list
+
+
+def check_contours(
+    cache: str, kind: str, keys: Sequence[str], folder: str, ann_file: str = ''
+) -> None:
+    """Check that a cache has the contours of all samples; as :func:`add_contours`.
+
+    Args:
+        cache, kind, folder, ann_file: As of :func:`add_contours`.
+        keys: Paths of the samples below the folder.
+    """
     try:
         opened = ContourCache(cache)
     except FileNotFoundError as error:
@@ -39,12 +58,7 @@ def add_contours(
             + '\nor train with the config of the same name that ends in _edge, which needs no '
             'contours (EdgeContourTarget and contour_cache=None)'
         ) from error
-    path = 'filename' if kind == 'videos' else 'img_path'
-    keys = [sample_key(info[path], folder) for info in data_list]
     opened.check(kind, keys)
-    for info, key in zip(data_list, keys, strict=True):
-        info['contours'] = (cache, key)
-    return data_list
 
 
 @TRANSFORMS.register_module()

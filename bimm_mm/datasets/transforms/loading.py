@@ -9,6 +9,7 @@ from mmengine.fileio import get
 from mmengine.registry import TRANSFORMS
 
 from ...video import UnsupportedVideo, VideoReader, open_video
+from ...video.parts import file_of
 
 TIMEOUT = 60.0  # seconds
 
@@ -31,7 +32,8 @@ class VideoInit(BaseTransform):
         timeout: Seconds that opening a video, and decoding its frames, may take each. None decodes
             in the worker itself, where a crash of the decoder ends the run.
         backend_args: mmengine's description of the storage, for videos that are not in a local or
-            mounted file system: their content is read whole, and decoded from memory.
+            mounted file system: their content is read whole, and decoded from memory. A name with
+            a prefix, ``s3://...``, needs none.
 
     Raises:
         OSError, VideoError, ImportError: As :func:`bimm_mm.video.open_video`.
@@ -58,9 +60,9 @@ class VideoInit(BaseTransform):
     def open(self, filename: str) -> VideoReader:
         """The reader of a file."""
         source: str | bytes = filename
-        if self.backend_args is not None:
+        if self.backend_args is not None or '://' in filename:
             source = get(filename, backend_args=self.backend_args)
-        elif not os.path.splitext(filename)[1] and not os.path.exists(filename):
+        elif not os.path.splitext(filename)[1] and not os.path.exists(file_of(filename)):
             source = filename + '.mp4'
         settings = dict(num_threads=self.num_threads, timeout=self.timeout)
         try:
