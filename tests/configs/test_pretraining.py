@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 import bimm_mm  # noqa: F401
+from bimm_mm.config.loading import merge_config
 from bimm_mm.contours.format import SUFFIX, image_file_name
 from bimm_mm.contours.writer import ContourWriter, write_manifest
 
@@ -416,3 +417,29 @@ def test_runner_trains_on_real_data(name, folder, real_data, tmp_path):
     losses = [key for key in history if key.startswith('train/loss_')]
     assert len(losses) == (6 if name.startswith('joint') else 3)
     assert all(torch.tensor(history[key].data[0]).isfinite().all() for key in losses)
+
+
+REPEATED = [name for name in EVERY if name.endswith('_r4.py')]
+
+
+@pytest.mark.parametrize('repeats', [4, 2])
+@pytest.mark.parametrize('name', REPEATED)
+def test_several_clips_of_a_video_are_the_same_training_in_clips_and_iterations(name, repeats):
+    one = merge_config(str(CONFIGS / name.replace('_r4', '')), {})
+    several = merge_config(str(CONFIGS / name), {} if repeats == 4 else dict(num_repeats=repeats))
+    assert several.train_dataloader.dataset.num_repeats == repeats
+    assert several.train_dataloader.batch_size * repeats == one.train_dataloader.batch_size
+    assert several.train_cfg.max_epochs * repeats == one.train_cfg.max_epochs
+    assert several.auto_scale_lr.base_batch_size * repeats == one.auto_scale_lr.base_batch_size
+    for before, after in zip(one.param_scheduler, several.param_scheduler, strict=True):
+        for key in ('begin', 'end'):
+            assert (key in after) == (key in before)
+            assert after.get(key, 0) * repeats == before.get(key, 0)
+    # the rest is the same
+    for cfg in (one, several):
+        cfg.train_dataloader.update(batch_size=0)
+        cfg.train_dataloader.dataset.num_repeats = 0
+        for key in ('train_cfg', 'param_scheduler', 'auto_scale_lr', 'num_repeats'):
+            cfg.pop(key, None)
+        cfg.default_hooks.checkpoint.interval = 0
+    assert several.to_dict() == one.to_dict()
