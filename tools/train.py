@@ -13,6 +13,7 @@ from bimm_mm.config.loading import read_config
 from bimm_mm.engine.hooks.broken_samples_hook import TooManyBrokenSamples
 from bimm_mm.engine.hooks.checkpoint_hook import checkpoint_to_resume
 from bimm_mm.engine.hooks.stop_on_signal_hook import EXIT_STOPPED
+from bimm_mm.engine.loader import check_batches
 from bimm_mm.engine.optimizers.amp import set_amp
 from bimm_mm.engine.runner import (
     LAUNCHERS,
@@ -24,6 +25,7 @@ from bimm_mm.engine.runner import (
     without_initialization,
 )
 from bimm_mm.utils.files import DISK_ERRORS, WriteError, check_writable, explain
+from bimm_mm.utils.limits import LoaderLimitError
 
 
 def parse_args() -> argparse.Namespace:
@@ -103,6 +105,7 @@ def main() -> None:
     code = 0
     try:
         runner = build_runner(cfg)
+        check_batches(runner)
         for remark in remarks(cfg, get_world_size(), args.auto_scale_lr):
             runner.logger.warning(remark)
         runner.train()
@@ -112,6 +115,8 @@ def main() -> None:
         code = EXIT_STOPPED
     except (ConfigError, WriteError, FloatingPointError, TooManyBrokenSamples) as error:
         fail(error)
+    except LoaderLimitError as error:  # behind a worker's traceback
+        fail(str(error).strip().rpartition('\n')[2])
     except OSError as error:  # the log's files are on the same disk
         if error.errno not in DISK_ERRORS:
             raise

@@ -5,7 +5,6 @@ state of a generator needs to be saved, and it does not matter which worker proc
 how many were made in advance, or how many processes share a batch. Source: our choice.
 """
 
-import inspect
 import random
 from collections.abc import Iterator, Sized
 from itertools import islice
@@ -13,15 +12,13 @@ from itertools import islice
 import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import Dataset
 
-from .global_batches import restart, share_batches
+from .global_batches import restart
 
 # streams of seeds that have nothing in common: samples, iterations in a process and in all
 SAMPLE, ITERATION, GLOBAL = 0, 1, 2
 REMEMBERED = 1000  # batches; more than any loader makes in advance
-# the settings of a loader that its batch sampler stands for
-REPLACED = {'dataset', 'batch_size', 'shuffle', 'sampler', 'batch_sampler', 'drop_last'}
 
 
 def derive_seed(*key: int) -> int:
@@ -48,9 +45,11 @@ class NumberedBatches:
         processes: How many processes share a global batch.
 
     Attributes:
-        epoch: The pass over the data; set before each.
+        epoch: The pass over the data that an iterator begins with; set before each.
         start: (epoch, batches of it to leave out).
-        iteration: Number of the training iteration that takes the next batch.
+        goes_on: Whether an iterator goes on with the passes that follow, without an end.
+        ends: Number of batches of a pass, by epoch; known as soon as its last one was drawn.
+        iteration: Number of the training iteration that takes the first batch of an iterator.
         sampler: That of ``batches``, whose ``set_epoch`` mmengine calls.
     """
 
@@ -60,6 +59,8 @@ class NumberedBatches:
         self.seed, self.rank, self.processes = seed, rank, processes
         self.epoch = 0
         self.start = (0, 0)
+        self.goes_on = False
+        self.ends: dict[int, int] = {}
         self.iteration = 0
         self._indices: dict[int, list[int]] = {}
 
@@ -68,25 +69,49 @@ class NumberedBatches:
         """Samples of a batch."""
         return self.batches.batch_size
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where an iterator begins: epoch, and number of the batch in it."""
+        return self.epoch, self.start[1] if self.start[0] == self.epoch else 0
+
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         """Lists of (index, seed)."""
-        epoch, skipped = self.epoch, 0
-        if self.start[0] == epoch:
-            skipped = self.start[1]
-        if isinstance(self.sampler, InfiniteSampler):  # it goes on where it was; start it anew
-            restart(self.sampler)
-        for number, indices in enumerate(islice(self.batches, skipped, None), start=skipped):
-            self._indices[self.iteration] = list(indices)
-            self._indices.pop(self.iteration - REMEMBERED, None)
-            self.iteration += 1
-            place = number * self.batch_size * self.processes + self.rank * len(indices)
-            yield [
-                (index, derive_seed(SAMPLE, self.seed, epoch, place + offset))
-                for offset, index in enumerate(indices)
-            ]
+        (epoch, skipped), iteration = self.place, self.iteration
+        while True:
+            for number, indices in self._pass(epoch, skipped):
+                self._indices[iteration] = indices
+                self._indices.pop(iteration - REMEMBERED, None)
+                iteration += 1
+                place = number * self.batch_size * self.processes + self.rank * len(indices)
+                yield [
+                    (index, derive_seed(SAMPLE, self.seed, epoch, place + offset))
+                    for offset, index in enumerate(indices)
+                ]
+            if not self.goes_on:
+                self.iteration = iteration
+                return
+            epoch, skipped = epoch + 1, 0
+
+    def _pass(self, epoch: int, skipped: int) -> Iterator[tuple[int, list[int]]]:
+        """Number and indices of the batches of an epoch; notes which one is the last."""
+        sampler = self.sampler
+        if isinstance(sampler, InfiniteSampler):  # it goes on where it was; start it anew
+            restart(sampler)
+        elif hasattr(sampler, 'set_epoch'):
+            sampler.set_epoch(epoch)
+        batches = islice(self.batches, skipped, None)
+        number, following = skipped, next(batches, None)
+        while following is not None:
+            indices, following = list(following), next(batches, None)
+            if following is None:
+                self.ends[epoch] = number + 1
+                self.ends.pop(epoch - REMEMBERED, None)
+            yield number, indices
+            number += 1
+        self.ends.setdefault(epoch, number)
 
     def indices_of(self, iteration: int) -> list[int]:
         """Return the samples of the batch of one of the last iterations."""
@@ -122,30 +147,3 @@ class SeededDataset(Dataset):
         np.random.seed(seed % 2**32)
         torch.default_generator.manual_seed(seed)  # a worker makes its samples on the CPU
         return self.dataset[index]
-
-
-def number_batches(loader: DataLoader, seed: int, rank: int = 0, processes: int = 1) -> DataLoader:
-    """Rebuild a loader with seeded samples and a numbered ``batch_sampler``.
-
-    Args:
-        loader: Of batches of indices.
-        seed: Of the run, 0 or more, the same in all processes.
-        rank: Of this process.
-        processes: How many processes share a global batch.
-
-    Raises:
-        TypeError: It draws no batches of indices, as that of an iterable dataset.
-    """
-    if loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
-        raise TypeError(
-            f'train_dataloader, of {type(loader.dataset).__name__}, draws no batches of indices: '
-            'the run cannot be resumed exactly. Use a data set with a length, and batch_size, or '
-            'leave the hook out (default_hooks.exact_resume=None)'
-        )
-    same = inspect.signature(DataLoader).parameters.keys() - REPLACED
-    batches = share_batches(loader.batch_sampler, rank, processes)
-    return DataLoader(
-        SeededDataset(loader.dataset),
-        batch_sampler=NumberedBatches(batches, seed, rank, processes),
-        **{name: getattr(loader, name) for name in same},
-    )

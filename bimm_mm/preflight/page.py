@@ -57,7 +57,7 @@ def _scaling(report: Report) -> str:
 def _iteration(report: Report) -> list[tuple[str, str, str]]:
     times = report.times
     ordered = sorted(times.iterations)
-    late = ordered[-(-len(ordered) * 95 // 100) - 1]
+    late = ordered[int(0.95 * (len(ordered) - 1))]
     rows = [
         (
             'mean',

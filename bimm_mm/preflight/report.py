@@ -186,7 +186,15 @@ def _look_closer(
         trials.run(settings.kinds)
     _, world = get_dist_info()
     gpus = settings.gpus or world
-    plan = _plan(runner, times, loader, checkpoints, gpus)
+    plan = Plan(
+        _iterations(runner, world, gpus),
+        times.mean,
+        times.parts['waiting for data'],
+        times.step,
+        loader,
+        checkpoints.number if checkpoints else 0,
+        checkpoints.seconds if checkpoints else 0.0,
+    )
     changes = [*trials.advice, *loader_advice(plan, trials.advice)]
     if checkpoints:
         hook = cfg.default_hooks.checkpoint
@@ -225,25 +233,6 @@ def _disk_of(cfg: Config) -> str:
     while not folder.is_dir():
         folder = folder.parent
     return str(folder)
-
-
-def _plan(
-    runner: Runner | FlexibleRunner,
-    times: Times,
-    loader: LoaderRate,
-    checkpoints: Checkpoints | None,
-    gpus: int,
-) -> Plan:
-    _, world = get_dist_info()
-    return Plan(
-        _iterations(runner, world, gpus),
-        times.mean,
-        times.parts['waiting for data'],
-        times.step,
-        loader,
-        checkpoints.number if checkpoints else 0,
-        checkpoints.seconds if checkpoints else 0.0,
-    )
 
 
 def _iterations(runner: Runner | FlexibleRunner, world: int, gpus: int) -> int:

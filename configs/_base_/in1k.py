@@ -7,8 +7,6 @@ custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.image'])
 
 train_dataloader = dict(
     batch_size=128,  # per GPU
-    num_workers=8,
-    persistent_workers=True,
     pin_memory=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),

@@ -7,8 +7,6 @@ custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.video'])
 
 train_dataloader = dict(
     batch_size=16,  # per GPU
-    num_workers=8,
-    persistent_workers=True,
     pin_memory=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),

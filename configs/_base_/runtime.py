@@ -8,6 +8,8 @@ default_hooks = dict(
     contents=dict(type='CheckpointContentsHook'),
     # killed and resumed, a run is the same as one that was not: docs/reliability.md
     exact_resume=dict(type='ExactResumeHook'),
+    # num_workers of the data loaders, where they leave it out: the cores for each process
+    workers=dict(type='WorkerProcessesHook', at_most=32),
     # BatchNorm under DDP: the same statistics on all processes, in evaluation and in checkpoints
     running_statistics=dict(type='SyncRunningStatisticsHook'),
     # the last 1,000 values of each logged scalar, and no waiting for the device to read them

@@ -90,7 +90,6 @@ testing = {
 videos = dict(data_root=data_root, num_classes=num_classes, val_share=val_share, seed=seed)
 train_dataloader = dict(
     batch_size=batch_size,
-    num_workers=4,
     drop_last=False,  # a handful of videos may be less than a batch
     dataset=dict(
         type='RepeatedClassFolderDataset',
@@ -107,10 +106,8 @@ held_out = dict(
     test_mode=True,
     **videos,
 )
-val_dataloader = dict(
-    batch_size=batch_size, num_workers=4, dataset=dict(held_out, pipeline=testing['val'])
-)
-test_dataloader = dict(num_workers=4, dataset=dict(held_out, pipeline=testing['test']))
+val_dataloader = dict(batch_size=batch_size, dataset=dict(held_out, pipeline=testing['val']))
+test_dataloader = dict(dataset=dict(held_out, pipeline=testing['test']))
 custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.class_folders', 'bimm_mm.models.heads'])
 
 train_cfg = dict(max_epochs=max_epochs)

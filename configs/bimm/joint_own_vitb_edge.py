@@ -42,8 +42,6 @@ model = dict(
 custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.video'])
 train_dataloader = dict(
     batch_size=batch_size,
-    num_workers=4,
-    persistent_workers=True,
     pin_memory=True,
     drop_last=False,  # a handful of videos may be less than a batch
     sampler=dict(type='DefaultSampler', shuffle=True),

@@ -27,7 +27,6 @@ model = dict(
 )
 
 train_dataloader = dict(
-    num_workers=8,
     dataset=dict(
         _delete_=True,
         type='VideoFolderDataset',

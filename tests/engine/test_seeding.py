@@ -13,13 +13,9 @@ from mmengine.runner import Runner
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from bimm_mm.engine.global_batches import share_batches
-from bimm_mm.engine.seeding import (
-    REPLACED,
-    NumberedBatches,
-    SeededDataset,
-    derive_seed,
-    number_batches,
-)
+from bimm_mm.engine.loader import number_batches
+from bimm_mm.engine.seeding import NumberedBatches, SeededDataset, derive_seed
+from bimm_mm.utils.workers import SOURCES
 
 
 class Draws(torch.utils.data.Dataset):
@@ -200,12 +196,12 @@ def test_no_setting_of_the_loader_is_lost():
         persistent_workers=True,
         in_order=False,
     )
-    assert set(settings) == set(inspect.signature(DataLoader).parameters) - REPLACED
+    assert set(settings) == set(inspect.signature(DataLoader).parameters) - SOURCES
     plain = DataLoader(Draws(), batch_size=2, **settings)
     numbered = number_batches(plain, seed=0, rank=0)
-    assert {name: getattr(numbered, name) for name in settings} == {
-        name: getattr(plain, name) for name in settings
-    }
+    found = {name: getattr(numbered, name) for name in settings}
+    found['collate_fn'] = found['collate_fn'].collate
+    assert found == {name: getattr(plain, name) for name in settings}
 
 
 def test_the_length_is_that_of_all_batches():

@@ -21,6 +21,7 @@ from .running_statistics_hook import SyncRunningStatisticsHook
 from .short_history_hook import ShortHistoryHook
 from .stop_on_signal_hook import StopOnSignalHook
 from .threads_hook import ThreadsHook
+from .worker_processes_hook import WorkerProcessesHook
 
 __all__ = [
     'BrokenSamplesHook',
@@ -44,4 +45,5 @@ __all__ = [
     'SyncRunningStatisticsHook',
     'ThreadsHook',
     'WholeCheckpointHook',
+    'WorkerProcessesHook',
 ]

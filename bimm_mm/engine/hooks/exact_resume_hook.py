@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from ...utils import draws
 from ..global_batches import is_shared, share_batches
+from ..loader import number_batches
 from ..schedules import NewSchedule, schedule_changes, schedule_has_ended
-from ..seeding import GLOBAL, ITERATION, derive_seed, number_batches, seed_everything
+from ..seeding import GLOBAL, ITERATION, derive_seed, seed_everything
 
 
 @HOOKS.register_module()
@@ -35,7 +36,8 @@ class ExactResumeHook(Hook):
       from that and its place in the global batch (see :mod:`bimm_mm.utils.draws`); what else
       draws (dropout, mixing, models of other libraries), from that and the process;
     - data goes on at the batch where the checkpoint was written, in the middle of an epoch too;
-      what was trained on is not decoded again.
+      what was trained on is not decoded again. Persistent workers do not stop at the end of an
+      epoch (see :mod:`bimm_mm.engine.loader`).
 
     With another number of processes at the same global batch, the run goes on with the losses that
     it would have had, to rounding. With another global batch or data set it goes on after as many
@@ -178,9 +180,9 @@ class ExactResumeHook(Hook):
         self._watch_model(runner.model.module if is_model_wrapper(runner.model) else runner.model)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Set the epoch of the batch sampler."""
+        """Tell the batch sampler where the training is."""
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
-            self._batches.epoch = runner.epoch
+            self._batches.epoch, self._batches.iteration = runner.epoch, runner.iter
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
@@ -280,8 +282,5 @@ class _ContinuedBatches:
             return next(self.iterator)
 
     def _start_pass(self):
-        batches = self.loader.batch_sampler
-        batches.epoch = self.passes
-        if hasattr(batches.sampler, 'set_epoch'):
-            batches.sampler.set_epoch(self.passes)
+        self.loader.batch_sampler.epoch = self.passes
         return iter(self.loader)

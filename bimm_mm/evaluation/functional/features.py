@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ...config.check import ConfigError
+from ...utils.workers import cores_and_processes, share_of, with_workers
 
 Features = tuple[list[Tensor], dict[str, Tensor]]
 
@@ -163,7 +164,7 @@ def labeled_loaders(cfg: Config) -> list[DataLoader]:
         ConfigError: The config does not have labeled data.
     """
     if 'probe_train' in cfg and 'probe_test' in cfg:
-        return [Runner.build_dataloader(cfg[key]) for key in ('probe_train', 'probe_test')]
+        return [_build_loader(cfg[key]) for key in ('probe_train', 'probe_test')]
     if not cfg.get('val_dataloader'):
         raise ConfigError(
             f'{cfg.filename} has no labeled data: neither val_dataloader, nor probe_train and '
@@ -172,4 +173,12 @@ def labeled_loaders(cfg: Config) -> list[DataLoader]:
     train = copy.deepcopy(cfg.val_dataloader)
     for key in ('data_root', 'ann_file', 'data_prefix'):
         train.dataset[key] = cfg.train_dataloader.dataset[key]
-    return [Runner.build_dataloader(loader) for loader in (train, cfg.val_dataloader)]
+    return [_build_loader(loader) for loader in (train, cfg.val_dataloader)]
+
+
+def _build_loader(settings: Config) -> DataLoader:
+    """With as many workers as there are cores, where the config does not say how many."""
+    loader = Runner.build_dataloader(settings)
+    if 'num_workers' in settings:
+        return loader
+    return with_workers(loader, share_of(*cores_and_processes()), persistent=False)

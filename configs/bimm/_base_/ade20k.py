@@ -12,8 +12,6 @@ ratios = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]  # of the multi-scale test
 data_root = '{{$ADE20K:data/ade/ADEChallengeData2016}}'
 train_dataloader = dict(
     batch_size=2,  # per GPU
-    num_workers=8,
-    persistent_workers=True,
     pin_memory=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
@@ -33,8 +31,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=1,
-    num_workers=8,
-    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='CheckedADE20KDataset',

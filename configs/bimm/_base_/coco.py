@@ -64,8 +64,6 @@ jitter = [
 data_root = '{{$COCO:data/coco}}'
 train_dataloader = dict(
     batch_size=2,  # per GPU
-    num_workers=8,
-    persistent_workers=True,
     pin_memory=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
@@ -80,8 +78,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=1,
-    num_workers=8,
-    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='CheckedCocoDataset',

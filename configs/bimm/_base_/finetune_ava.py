@@ -78,8 +78,6 @@ packing = [
 
 train_dataloader = dict(
     batch_size=16,  # per GPU
-    num_workers=8,
-    persistent_workers=True,
     pin_memory=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
@@ -103,8 +101,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=1,  # all that the RoI head takes
-    num_workers=8,
-    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(

@@ -43,8 +43,6 @@ random_crop = dict(
 mean_bgr = [104, 116, 124]
 train_dataloader = dict(
     batch_size=128,  # per GPU
-    num_workers=8,
-    persistent_workers=True,
     pin_memory=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
@@ -81,8 +79,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=128,
-    num_workers=8,
-    persistent_workers=True,
     pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),

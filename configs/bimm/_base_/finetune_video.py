@@ -85,8 +85,6 @@ loading = [open_video, sample, decode]
 
 train_dataloader = dict(
     batch_size=16,  # videos per GPU; each gives num_repeats clips
-    num_workers=8,
-    persistent_workers=True,
     pin_memory=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
@@ -95,8 +93,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=16,
-    num_workers=8,
-    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
@@ -113,8 +109,6 @@ val_dataloader = dict(
 )
 test_dataloader = dict(
     batch_size=1,
-    num_workers=8,
-    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(

@@ -9,8 +9,6 @@ default_scope = 'mmengine'
 
 train_dataloader = dict(
     batch_size=16,  # videos per GPU; two clips each
-    num_workers=4,
-    persistent_workers=True,
     pin_memory=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
