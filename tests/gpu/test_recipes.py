@@ -29,12 +29,12 @@ def read(path: Path) -> Config:
 
 
 def build(config, device, narrow):
-    """The model of a recipe on the device, and a batch for it."""
+    """The model of a recipe on the device, a batch for it, and the codes of its tokens."""
     cfg = Config.fromfile(CONFIGS / config)
     init_default_scope(cfg.default_scope)
     cfg.model.pop('init_dorsal_from', None)
     branches = {name: cfg.model[name] for name in ('ventral', 'dorsal') if name in cfg.model}
-    channels, frames, size = 3, [], 224
+    channels, frames, size, patch = 3, [], 224, 16
     for branch in branches.values() if branches else [cfg.model]:
         branch.pop('tokenizer', None)  # reads a file; codes come with the batch
         if narrow and branch.backbone.type == 'BimmViT':
@@ -42,14 +42,18 @@ def build(config, device, narrow):
         channels = 4 if 'CachedContourTarget' in str(branch.targets) else channels
         frames = [branch.backbone.num_frames] if branch.backbone.get('num_frames') else frames
         size = branch.backbone.get('img_size', size)
+        patch = branch.backbone.get('patch_size', patch)
+    for objective in cfg.model.get('objectives', ()) if narrow else ():
+        objective.embed_dims = 48
     with torch.device(device):  # random numbers for weights are drawn there, which is faster
         model = MODELS.build(cfg.model)
     shape = (channels, *frames, size, size)
     inputs = [torch.randint(256, shape, dtype=torch.uint8) for _ in range(2)]
-    return model.to(device).train(), dict(inputs=inputs)
+    codes = torch.zeros(2, *(frames or [1]), size // patch, size // patch, dtype=torch.long)
+    return model.to(device).train(), dict(inputs=inputs), codes.to(device)
 
 
-def take_steps(model, batch, dtype, scaled, steps):
+def take_steps(model, batch, codes, dtype, scaled, steps):
     """Losses of some steps of training."""
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
@@ -58,7 +62,7 @@ def take_steps(model, batch, dtype, scaled, steps):
     for _ in range(steps):
         with torch.autocast(device.type, dtype):
             data = model.data_preprocessor(batch, training=True)
-            data.setdefault('codes', torch.zeros(2, 16, 14, 14, dtype=torch.long, device=device))
+            data.setdefault('codes', codes)
             loss, logged = model.parse_losses(model(**data, mode='loss'))
         scaler.scale(loss).backward()
         scaler.step(optimizer)
@@ -76,10 +80,10 @@ WANTED = torch.cuda.is_available() or os.environ.get('BIMM_GPU_TESTS') == 'cpu'
 @pytest.mark.parametrize('config', recipes() if WANTED else ['every recipe'])
 def test_a_recipe_takes_steps_in_bfloat16_and_float16(config, device, rehearsal):
     torch.manual_seed(0)
-    model, batch = build(config, device, narrow=rehearsal)
+    model, batch, codes = build(config, device, narrow=rehearsal)
     before = [p.detach().clone() for p in model.parameters()]
     for dtype, scaled in ((torch.bfloat16, False), (torch.float16, True)):
-        losses = take_steps(model, batch, dtype, scaled, 1 if rehearsal else 3)
+        losses = take_steps(model, batch, codes, dtype, scaled, 1 if rehearsal else 3)
         assert all(torch.isfinite(torch.tensor(losses))), losses
     assert all(p.isfinite().all() for p in model.parameters())
     changed = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
