@@ -1,59 +1,17 @@
 # Finetuning VIMPAC's large model on HMDB51 (table 4):
 # 50 epochs, 10 frames at 4 fps, 256x256 pixels. The paper reports 65.9 (table 1).
 # The environment variable HMDB51 says where the data set is.
-# Codes are made at 16 fps (--fps 16), of which every fourth is taken.
-_base_ = ['./_base_/finetune.py', '../_base_/runtime.py']
+_base_ = ['./_base_/finetune.py']
 
 num_classes = 51
 data_root = '{{$HMDB51:data/hmdb51}}'
 
-model = dict(
-    backbone=dict(
-        arch='large_half',
-        grid_size=(10, 32, 32),
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='work_dirs/vimpac_videos_large-half_256/epoch_100.pth',
-            prefix='backbone.',
-        ),
-    ),
-    cls_head=dict(num_classes=num_classes, in_channels=1024),
-)
+model = dict(cls_head=dict(num_classes=num_classes))
 
-code_cache = f'{data_root}/codes_finetuning'
+codes = dict(code_cache=f'{data_root}/codes_finetuning', frame_interval=4)
+held_out = dict(codes, ann_file=f'{data_root}/hmdb51_val_split_1_videos.txt')
 train_dataloader = dict(
-    dataset=dict(
-        code_cache=code_cache,
-        ann_file=f'{data_root}/hmdb51_train_split_1_videos.txt',
-        frame_interval=4,
-    ),
+    dataset=dict(codes, ann_file=f'{data_root}/hmdb51_train_split_1_videos.txt')
 )
-val_dataloader = dict(
-    dataset=dict(
-        code_cache=code_cache,
-        ann_file=f'{data_root}/hmdb51_val_split_1_videos.txt',
-        frame_interval=4,
-    ),
-)
-test_dataloader = dict(
-    dataset=dict(
-        code_cache=code_cache,
-        ann_file=f'{data_root}/hmdb51_val_split_1_videos.txt',
-        frame_interval=4,
-    ),
-)
-
-optim_wrapper = dict(optimizer=dict(lr=5e-5))
-train_cfg = dict(max_epochs=50)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, begin=0, end=5, convert_to_iter_based=True),
-    dict(
-        type='LinearLR',
-        start_factor=1.0,
-        end_factor=0.0,
-        begin=5,
-        end=50,
-        convert_to_iter_based=True,
-    ),
-]
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='acc/top1'))
+val_dataloader = dict(dataset=held_out)
+test_dataloader = dict(dataset=held_out)

@@ -1,49 +1,21 @@
 # Finetuning VIMPAC's large model on Kinetics-400 (table 4):
 # 30 epochs, 10 frames at 2 fps, 256x256 pixels. The paper reports 75.3 (table 1).
 # The environment variable KINETICS400 says where the data set is.
-_base_ = ['./_base_/finetune.py', '../_base_/runtime.py']
+_base_ = ['./_base_/finetune.py']
 
 num_classes = 400
 data_root = '{{$KINETICS400:data/kinetics400}}'
 
-model = dict(
-    backbone=dict(
-        arch='large_half',
-        grid_size=(10, 32, 32),
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='work_dirs/vimpac_videos_large-half_256/epoch_100.pth',
-            prefix='backbone.',
-        ),
-    ),
-    cls_head=dict(num_classes=num_classes, in_channels=1024),
-)
+model = dict(cls_head=dict(num_classes=num_classes))
 
-code_cache = f'{data_root}/codes_finetuning'
+codes = dict(code_cache=f'{data_root}/codes_finetuning')
+held_out = dict(codes, ann_file=f'{data_root}/kinetics400_val_list_videos.txt')
 train_dataloader = dict(
-    dataset=dict(code_cache=code_cache, ann_file=f'{data_root}/kinetics400_train_list_videos.txt'),
+    dataset=dict(codes, ann_file=f'{data_root}/kinetics400_train_list_videos.txt')
 )
-val_dataloader = dict(
-    dataset=dict(code_cache=code_cache, ann_file=f'{data_root}/kinetics400_val_list_videos.txt'),
-)
-test_dataloader = dict(
-    dataset=dict(
-        code_cache=code_cache,
-        ann_file=f'{data_root}/kinetics400_val_list_videos.txt',
-    ),
-)
+val_dataloader = dict(dataset=held_out)
+test_dataloader = dict(dataset=held_out)
 
-optim_wrapper = dict(optimizer=dict(lr=5e-5))
 train_cfg = dict(max_epochs=30)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, begin=0, end=3, convert_to_iter_based=True),
-    dict(
-        type='LinearLR',
-        start_factor=1.0,
-        end_factor=0.0,
-        begin=3,
-        end=30,
-        convert_to_iter_based=True,
-    ),
-]
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='acc/top1'))
+warmup, decay = _base_.param_scheduler
+param_scheduler = [dict(warmup, end=3), dict(decay, begin=3)]

@@ -3,14 +3,33 @@
 # the probabilities of 10 clips x 3 crops. Codes are made beforehand:
 #   python tools/dataset_converters/extract_codes.py VIDEOS CODES --tokenizer DalleTokenizer \
 #       --checkpoint encoder.pkl --size 256 --finetuning
+# Recipes add the data set: number of classes, codes, lists, epochs. Those at 4 fps take every
+# fourth frame of codes that are made with --fps 16.
 # Start it with --amp.
+_base_ = ['../../_base_/runtime.py']
+
 custom_imports = dict(imports=['bimm_mm', 'bimm_mm.datasets.labeled_codes', 'bimm_mm.models.heads'])
 default_scope = 'mmaction'
 
 model = dict(
     type='Recognizer3D',
-    backbone=dict(type='VimpacViT'),
-    cls_head=dict(type='BimmClsHead', dropout_ratio=0.0, init_std=0.0, average_clips='prob'),
+    backbone=dict(
+        type='VimpacViT',
+        arch='large_half',
+        grid_size=(10, 32, 32),
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='work_dirs/vimpac_videos_large-half_256/epoch_100.pth',
+            prefix='backbone.',
+        ),
+    ),
+    cls_head=dict(
+        type='BimmClsHead',
+        in_channels=1024,
+        dropout_ratio=0.0,
+        init_std=0.0,
+        average_clips='prob',
+    ),
     data_preprocessor=dict(type='CodeDataPreprocessor', flatten=False),
     test_cfg=dict(max_testing_views=10),  # of 30, at once
 )
@@ -49,11 +68,19 @@ test_dataloader = dict(
 )
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, fused=True),
+    optimizer=dict(
+        type='AdamW', lr=5e-5, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, fused=True
+    ),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_grad=dict(max_norm=1.0),
 )
-train_cfg = dict(type='EpochBasedTrainLoop', val_interval=5)
+# 10 % of the epochs to warm up, then down to 0 at the end of the run
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=50, val_interval=5)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, begin=0, end=5, convert_to_iter_based=True),
+    dict(type='LinearLR', start_factor=1.0, end_factor=0.0, begin=5, convert_to_iter_based=True),
+]
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='acc/top1'))
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 val_evaluator = dict(type='AccMetric')

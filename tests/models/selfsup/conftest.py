@@ -51,6 +51,8 @@ class BrightnessTokenizer(nn.Module):
 
 def method_config(method: str) -> dict:
     """The config of a pretrainer on clips of 4 frames of 16x16 pixels."""
+    if method == 'vimpac':
+        return vimpac_config()
     if method == 'joint':
         branches = dict(ventral=branch_config(False), dorsal=branch_config(True))
         return dict(type='DualBranchPretrainer', share='partial', **branches)
@@ -115,6 +117,29 @@ def masked_autoencoder(masking: dict, **settings) -> dict:
 def method_side(method: str) -> dict:
     """Side inputs that a method needs with two clips."""
     return dict(caption=CAPTIONS[:2]) if method == 'tgm' else {}
+
+
+def vimpac_config() -> dict:
+    return dict(
+        type='VIMPAC',
+        backbone=dict(
+            type='VimpacViT',
+            arch=dict(embed_dims=24, depth=2, num_heads=2),
+            grid_size=(4, 4, 4),
+            num_codes=8,
+            tokenizer=dict(type='BrightnessTokenizer'),
+        ),
+        masking=dict(type='VimpacMasking', num_blocks=3),
+        projector=dict(hidden_dims=16, out_dims=8),
+    )
+
+
+def method_dataset(method: str) -> dict:
+    """The config of a data set that the method trains on."""
+    shapes = dict(type='MovingShapesDataset', length=12, size=16, num_frames=4, captions=True)
+    if method != 'vimpac':
+        return shapes
+    return dict(type='ClipViewsDataset', dataset=dict(shapes, num_frames=8), num_frames=4)
 
 
 def branch_config(video: bool, **backbone) -> dict:

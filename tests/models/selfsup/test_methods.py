@@ -13,9 +13,10 @@ from bimm_mm.models import BimmViT
 from bimm_mm.models.checkpoints import export_branch, load_encoder
 
 sys.path.insert(0, str(Path(__file__).parent))
-from conftest import method_config, method_side  # noqa: E402
+from conftest import method_config, method_dataset, method_side  # noqa: E402
 
-METHODS = ['joint', 'mam2', 'bevt', 'tgm', 'mgmae', 'adamae']
+OF_PIXELS = ['joint', 'mam2', 'bevt', 'tgm', 'mgmae', 'adamae']  # their encoder is BimmViT
+METHODS = [*OF_PIXELS, 'vimpac']
 
 
 def build(method):
@@ -44,7 +45,6 @@ def test_bfloat16_comes_close_to_float32(method, clips):
 
 def run(method, work_dir, iterations, resume=False):
     """The losses of a run of so many iterations, each with all its bits."""
-    dataset = dict(type='MovingShapesDataset', length=12, size=16, num_frames=4, captions=True)
     runner = Runner(
         model=method_config(method),
         work_dir=str(work_dir),
@@ -55,7 +55,7 @@ def run(method, work_dir, iterations, resume=False):
             num_workers=0,
             sampler=dict(type='InfiniteSampler', shuffle=True),
             collate_fn=dict(type='pseudo_collate'),
-            dataset=dataset,
+            dataset=method_dataset(method),
         ),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=iterations),
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-3)),
@@ -79,7 +79,7 @@ def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(method, tmp_path):
     assert len(set(whole)) == 6 and resumed[-3:] == whole[-3:]
 
 
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('method', OF_PIXELS)
 def test_the_encoder_goes_on_to_finetuning(method, tmp_path, clips):
     """Out of the checkpoint, or exported: with the features that the pretrainer's encoder has."""
     model, path = build(method).eval(), str(tmp_path / 'model.pth')
@@ -100,3 +100,14 @@ def test_the_encoder_goes_on_to_finetuning(method, tmp_path, clips):
     loaded = BimmViT(arch, 16, 4, num_frames=4, stage_ends=(3,))
     load_encoder(loaded, path)
     torch.testing.assert_close(loaded.eval()(clips)[-1], wanted)
+
+
+def test_the_encoder_of_codes_goes_on_to_finetuning(tmp_path, clips):
+    """VIMPAC's, with its tokenizer: out of the checkpoint, as its recipes take it."""
+    model, path = build('vimpac').eval(), str(tmp_path / 'model.pth')
+    torch.save(dict(state_dict=model.state_dict(), meta={}), path)
+    init = dict(type='Pretrained', checkpoint=path, prefix='backbone.')
+    encoder = MODELS.build(method_config('vimpac')['backbone'] | dict(init_cfg=init))
+    assert not torch.equal(encoder.eval()(clips)[0], model.backbone(clips)[0])
+    encoder.init_weights()
+    torch.testing.assert_close(encoder.eval()(clips)[0], model.backbone(clips)[0])

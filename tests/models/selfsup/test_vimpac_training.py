@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from bimm_mm.engine.hooks.resize_moments_hook import resize_rows
@@ -114,6 +115,29 @@ def test_the_second_stage_goes_on_with_larger_frames_and_resized_moments(codeboo
         assert rows[key].shape == (8, 16) and old[key].norm() > 0
         torch.testing.assert_close(rows[key], resize_table(old[key], 8))
     assert loaded['backbone.pos_embed.time']['exp_avg'].shape == (3, 16)
+
+
+def test_the_first_stage_ends_early_and_the_second_goes_on_with_the_schedule(codebook, tmp_path):
+    decay = dict(type='LinearLR', start_factor=1.0, end_factor=0.0, begin=0, end=3)
+    settings = dict(
+        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=3),
+        param_scheduler=[dict(decay, convert_to_iter_based=True)],
+        default_hooks=dict(
+            checkpoint=dict(type='WholeCheckpointHook', interval=1),
+            exact_resume=dict(type='ExactResumeHook'),
+        ),
+        log_processor=dict(by_epoch=True),
+    )
+    stage = dict(custom_hooks=[dict(type='EndStageHook', epochs=2)])
+    first = train(codebook, tmp_path / 'run', 0, **settings, **stage)
+    files = sorted(path.name for path in (tmp_path / 'run').glob('epoch_*.pth'))
+    assert first.epoch == 2 and files == ['epoch_1.pth', 'epoch_2.pth']
+    # a third of the schedule of both stages is left
+    assert first.optim_wrapper.get_lr()['lr'][0] == pytest.approx(3e-3 / 3, rel=0.15)
+    second = train(codebook, tmp_path / 'run', 0, resume=True, **settings)
+    assert second.epoch == 3 and second.optim_wrapper.get_lr()['lr'][0] == pytest.approx(0)
+    with pytest.raises(ValueError, match='epochs=0 must be at least 1'):
+        HOOKS.build(dict(type='EndStageHook', epochs=0))
 
 
 def test_moments_of_another_width_are_refused():
