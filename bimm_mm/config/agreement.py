@@ -13,6 +13,7 @@ from .variables import variables_of
 # Transforms that give clips and images their final size, and the setting that says it.
 SIZED = {
     'Resize': 'scale',
+    'GridCrop': 'size',
     'CenterCrop': 'crop_size',
     'ThreeCrop': 'crop_size',
     'RandomCrop': 'size',
@@ -101,7 +102,8 @@ def clip_problems(cfg: Config, model: nn.Module) -> list[str]:
                 f'{size[0]}x{size[1]} pixels. {paste(cfg, option, img_size=_short(tuple(size)))}'
             )
         length = next(((i, t['clip_len']) for i, t in enumerate(pipeline) if 'clip_len' in t), None)
-        if getattr(backbone, 'is_video', False) and length and length[1] != frames:
+        fitting = (frames, frames + 1) if getattr(branch, 'wants_next_frame', False) else (frames,)
+        if getattr(backbone, 'is_video', False) and length and length[1] not in fitting:
             option = {f'{prefix}.backbone.num_frames': length[1]}
             problems.append(
                 f'{show((*where, length[0], "clip_len"), length[1])}, but {prefix}.backbone needs '

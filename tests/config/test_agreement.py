@@ -106,6 +106,15 @@ def test_clips_of_another_size_than_a_pretraining_needs_are_told(changed, said, 
     assert model_problems(cfg) == []
 
 
+def test_a_frame_more_is_right_where_motion_is_predicted():
+    cfg = pretraining(frames=5)
+    assert 'needs 4 frames' in model_problems(cfg)[0]
+    cfg.model.dorsal.targets = [dict(type='MotionTarget')]
+    assert model_problems(cfg) == []
+    cfg.train_dataloader = pretraining(frames=6).train_dataloader
+    assert 'needs 4 frames' in model_problems(cfg)[0]
+
+
 def test_stages_beyond_the_last_block_are_told():
     cfg = pretraining()
     cfg.model.dorsal.backbone.stage_ends = (1, 12)

@@ -76,6 +76,11 @@ class BranchMixin:
         """Whether the branch works on clips."""
         return self.backbone.is_video
 
+    @property
+    def wants_next_frame(self) -> bool:
+        """Whether a target has use for one frame more than the encoder takes."""
+        return any(getattr(target, 'wants_next_frame', False) for target in self.targets)
+
     def begin(
         self,
         x: Tensor,
@@ -114,9 +119,8 @@ class BranchMixin:
 
     def split_next_frame(self, x: Tensor, side: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """Split (B, 3, T + 1, H, W), where a target wants the frame after the clip."""
-        wanted = any(getattr(target, 'wants_next_frame', False) for target in self.targets)
         frames = self.backbone.grid_size[0] * self.backbone.patch_size[0]
-        if not wanted or x.dim() != 5 or x.shape[2] != frames + 1:
+        if not self.wants_next_frame or x.dim() != 5 or x.shape[2] != frames + 1:
             return x, side
         if 'contours' in side:
             side['contours'] = side['contours'][:, :, :-1]
