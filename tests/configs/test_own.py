@@ -81,6 +81,17 @@ def test_every_setting_of_pretraining_is_read_everywhere():
     assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin == 3
 
 
+def test_videomaes_pretraining_goes_on_with_every_setting_of_own_videos():
+    cfg = load('../videomae/continue_own_vitb', start='v.pth', data_root='v', batch_size=4)
+    backbone = cfg.model.dorsal.backbone
+    assert (backbone.arch, backbone.img_size, backbone.num_frames) == ('tiny', 32, 4)
+    assert 'ventral' not in cfg.model and not backbone.with_cls_token
+    assert cfg.load_from == 'v.pth'
+    assert {(step.clip_len, step.frame_interval) for step in samplers(cfg)} == {(4, 2)}
+    assert cfg.train_dataloader.dataset.data_root == 'v'
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(7.5e-5 * 4 / 16)
+
+
 def test_lists_and_other_weights():
     cfg = load('finetune_own_vitb', train_list='a.txt', start=None)
     assert cfg.model.backbone.init_cfg is None

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import MODELS
 
+from bimm_mm.config.loading import merge_config
 from bimm_mm.models import BimmViT, DualBranchPretrainer
 from bimm_mm.models.conversion import KINDS
 
@@ -234,3 +236,53 @@ def mmpretrain() -> dict:
             key = key.replace(ours, theirs)
         state[key] = value
     return state
+
+
+def test_a_config_is_written_that_trains_what_was_imported(run, tmp_path):
+    transformers = pytest.importorskip('transformers', reason='makes the weights')
+    sizes = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96)
+    decoder = dict(
+        decoder_hidden_size=24,
+        decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=48,
+    )
+    source = transformers.VideoMAEForPreTraining(
+        transformers.VideoMAEConfig(
+            image_size=64, num_frames=4, use_mean_pooling=False, **sizes, **decoder
+        )
+    )
+    source.save_pretrained(tmp_path / 'hf')
+    out, config = tmp_path / 'videomae.pth', tmp_path / 'go_on.py'
+    text = run('import_checkpoint.py', tmp_path / 'hf', out, '--config-out', config)
+    assert f'{config}: a config that starts from it' in text
+    cfg = merge_config(str(config), {})
+    assert cfg.load_from == str(out) and 'ventral' not in cfg.model
+    model = MODELS.build(cfg.model)
+    model.load_state_dict(torch.load(out)['state_dict'], strict=True)
+
+    torch.save(dict(model=mae()), tmp_path / 'mae.pth')
+    out, config = tmp_path / 'out.pth', tmp_path / 'finetune.py'
+    run('import_checkpoint.py', tmp_path / 'mae.pth', out, '--num-heads', 4, '--config-out', config)
+    backbone = merge_config(str(config), {}).model.backbone
+    assert backbone.init_cfg.checkpoint == str(out) and backbone.arch.embed_dims == 48
+
+
+def test_a_decoder_that_stays_behind_says_why_and_its_keys_fill_no_screen(run, tmp_path):
+    transformers = pytest.importorskip('transformers', reason='makes the weights')
+    source = transformers.VideoMAEForPreTraining(
+        transformers.VideoMAEConfig(
+            image_size=32,
+            num_frames=4,
+            hidden_size=48,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            decoder_hidden_size=24,
+            decoder_num_attention_heads=2,
+            decoder_num_hidden_layers=1,
+        )
+    )
+    source.save_pretrained(tmp_path / 'hf')
+    text = run('import_checkpoint.py', tmp_path / 'hf', tmp_path / 'out.pth')
+    assert 'needs VideoMAEConfig(use_mean_pooling=False)' in text
+    assert re.search(r'  and \d+ more', text) and len(text.splitlines()) < 45

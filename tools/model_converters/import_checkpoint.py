@@ -2,15 +2,21 @@
 
 SRC is a file, or a folder with model.safetensors and config.json. What it is is told by its keys.
 A pretraining checkpoint is converted with its decoder, where there is one like it here; the config
-that it fits is printed.
+that it fits is printed, or written by --config-out, ready to be trained.
 """
 
 import argparse
 import pprint
 import sys
 from collections import defaultdict
+from pathlib import Path
 
+from bimm_mm.config.paths import CONFIGS
 from bimm_mm.models.conversion import KINDS, Imported, Settings, import_checkpoint
+from bimm_mm.models.conversion.config_out import config_text
+from bimm_mm.utils.files import write_text
+
+SHOWN = 8  # keys of each reason
 
 
 def main() -> None:
@@ -33,6 +39,12 @@ def main() -> None:
     )
     parser.add_argument('--num-heads', type=int, help='default: that of the ViT of this width')
     parser.add_argument('--decoder-num-heads', type=int, help='likewise')
+    parser.add_argument(
+        '--config-out',
+        type=Path,
+        metavar='FILE.py',
+        help='write a config that goes on with its pretraining, or finetunes an encoder alone',
+    )
     args = parser.parse_args()
     size = args.img_size
     if size is not None and len(size) > 2:
@@ -48,6 +60,17 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     report(result, args.out)
+    if args.config_out is not None:
+        try:
+            text = config_text(result, args.out, CONFIGS)
+            write_text(args.config_out, text)
+        except (OSError, ValueError) as error:
+            sys.exit(str(error))
+        print(f'{args.config_out}: a config that starts from it, to be trained')
+    else:
+        name = 'model' if result.decoder else 'backbone'
+        print(f'the config it fits (--config-out FILE.py writes one):\n{name} = ', end='')
+        print(pprint.pformat(result.model(), sort_dicts=False))
 
 
 def report(result: Imported, out: str) -> None:
@@ -62,11 +85,11 @@ def report(result: Imported, out: str) -> None:
         print('nothing was left out')
     for reason, keys in reasons.items():
         print(f'left out, {reason}:')
-        print('\n'.join(f'  {key}' for key in keys))
+        print('\n'.join(f'  {key}' for key in keys[:SHOWN]))
+        if len(keys) > SHOWN:
+            print(f'  and {len(keys) - SHOWN} more')
     for note in result.notes:
         print(f'note: {note}')
-    name = 'model' if result.decoder else 'backbone'
-    print(f'the config it fits:\n{name} = {pprint.pformat(result.model(), sort_dicts=False)}')
 
 
 if __name__ == '__main__':

@@ -228,7 +228,10 @@ def _convert_decoder(
     if 'cls_token' in parts:
         return "the decoder has a class token of its own, TransformerDecoder takes the encoder's"
     if not any(re.match(r'norm\d+\.', key) for key in result.state):
-        return 'the decoder was trained on tokens without a norm'
+        return (
+            'the decoder was trained on tokens without a norm; one of transformers that is to come '
+            'along needs VideoMAEConfig(use_mean_pooling=False)'
+        )
     if 'head.weight' not in parts or 'embed.weight' not in parts:
         return 'the decoder is not complete'
     grid = tuple(result.state['pos_embed'].shape[1:4])
