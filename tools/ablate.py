@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import bimm_mm  # noqa: F401
-from bimm_mm.cli.arguments import fail
+from bimm_mm.cli.arguments import add_config_options, fail
 from bimm_mm.studies import Report, StudyRunner, read_study
 
 
@@ -33,6 +33,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='train nothing, only write the report',
     )
+    add_config_options(parser, 'data_root=/path/to/videos')
     args = parser.parse_args()
     if args.seeds < 1:
         parser.error(f'--seeds {args.seeds} must be at least 1')
@@ -49,7 +50,7 @@ def main() -> None:
         print(f'{minutes:4d}:{seconds:02d}  {text}', flush=True)
 
     try:
-        study = read_study(args.study)
+        study = read_study(args.study, args.cfg_options)
         unknown = sorted(set(args.runs or ()) - set(study.runs))
         if unknown:
             raise ValueError(

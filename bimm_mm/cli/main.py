@@ -39,6 +39,7 @@ COMMANDS = {
     'curves': ('analysis_tools/plot_logs.py', 'draw the curves of runs'),
     'knn': ('benchmarks/knn.py', 'nearest neighbors of a frozen encoder'),
     'retrieval': ('benchmarks/retrieval.py', 'find videos by their captions'),
+    'pathway': ('analysis_tools/probe_pathway.py', 'probe every block of a frozen encoder'),
     'flops': ('analysis_tools/get_flops.py', 'count parameters and multiply-adds'),
     'memory': ('analysis_tools/memory.py', 'count the memory of a step and the largest batch'),
     'ablate': ('ablate.py', 'run a study: short runs that are compared'),

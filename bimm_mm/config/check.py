@@ -65,6 +65,7 @@ TOOL_KEYS = {
     'tta_pipeline',
     'probe_train',
     'probe_test',
+    'probe_labels',
     'retrieval_dataloader',
     'custom_imports',
 }

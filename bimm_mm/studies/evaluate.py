@@ -8,18 +8,84 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import MODELS
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..config.check import ConfigError
+from ..config.loading import merge_config
 from ..evaluation.functional.features import block_features, labeled_loaders
 from ..evaluation.functional.linear_probe import fit_linear_probe
+from ..models.backbones.arch import read_arch
 from ..models.checkpoints import load_encoder, read_checkpoint
 from ..models.selfsup import load_ventral_encoder
 from .plan import Run, Study
 from .training import TIMED, WARM_UP, clock
+
+
+def check_evaluation(cfg: Config, study: Study) -> None:
+    """Check what can be known of an evaluation before anything is trained or timed.
+
+    Raises:
+        ConfigError: The config has no dorsal branch or no labeled data, a block to probe is beyond
+            the last, or the samples of the small probe do not have all classes.
+    """
+    settings = study.evaluation
+    name = cfg.filename or 'the config'
+    missing = [key for key in ('probe_train', 'probe_test') if key not in cfg]
+    if 'dorsal' not in (cfg.get('model') or {}):
+        missing.append('model.dorsal')
+    if missing:
+        raise ConfigError(f'evaluation.config={name} has no {", ".join(missing)}')
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    backbones = [cfg.model.dorsal.backbone]
+    for run in study.runs.values():
+        if run.stages:
+            model = run.stages[-1].cfg.model
+            backbones.append(model.get('dorsal', model.get('ventral', model)).get('backbone', {}))
+    for backbone in backbones:
+        depth = read_arch(backbone['arch'])['depth'] if 'arch' in backbone else None
+        if depth is not None and max(settings['probe_blocks']) > depth:
+            raise ConfigError(
+                f'evaluation.probe_blocks={settings["probe_blocks"]} must be 1 to {depth}, the '
+                'blocks of the encoder'
+            )
+    if cfg.probe_train.dataset.get('num_classes') and len(settings['labels']) == 1:
+        dataset = DATASETS.build(cfg.probe_train.dataset)  # which lists the videos
+        labels = [dataset.get_data_info(index)['label'] for index in range(len(dataset))]
+        choose_few({settings['labels'][0]: torch.tensor(labels)}, settings['probe_few'])
+
+
+def choose_few(labels: Mapping[str, Tensor], few: int) -> Tensor:
+    """Return the indices of a small number of samples that have all classes.
+
+    The first ones; where they lack a class, as in a list that is sorted by class, samples of all
+    classes in turn.
+
+    Args:
+        labels: (N,) classes by the name of the label.
+        few: How many.
+
+    Raises:
+        ConfigError: There are not so many, or they cannot have all classes.
+    """
+    count = len(next(iter(labels.values())))
+    for label, values in labels.items():
+        classes = len(values.unique())
+        chosen = torch.arange(min(few, count))
+        if few <= count and len(values[chosen].unique()) == classes:
+            continue
+        if few <= count and len(labels) == 1 and few >= classes:
+            rank = torch.zeros(count, dtype=torch.long)
+            for value in values.unique():
+                rank[values == value] = torch.arange(int((values == value).sum()))
+            return rank.argsort(stable=True)[:few].sort().values
+        raise ConfigError(
+            f'evaluation.probe_few={few}: so many samples, of {count}, do not have all {classes} '
+            f'classes of {label!r}; take {classes} to {count}, or shuffle the list'
+        )
+    return torch.arange(few)
 
 
 class Evaluation:
@@ -41,7 +107,8 @@ class Evaluation:
 
     def __init__(self, study: Study) -> None:
         self.settings = study.evaluation
-        self.cfg = Config.fromfile(self.settings['config'])
+        self.cfg = merge_config(self.settings['config'], self.settings.get('options') or {})
+        check_evaluation(self.cfg, study)
         self.labels = tuple(self.settings['labels'])
         self.device = get_device()
         self.preprocessor = MODELS.build(dict(type='ClipDataPreprocessor')).to(self.device)
@@ -90,22 +157,15 @@ class Evaluation:
             torch.cat([features[i] for i in self.settings['probe_blocks']], dim=1)
             for features in (train, test)
         )
-        few = self.settings['probe_few']
-        for label in self.labels:
-            classes = len(set(y[label].tolist()))
-            if few > len(x) or len(set(y[label][:few].tolist())) < classes:
-                raise ConfigError(
-                    f'evaluation.probe_few={few}: so many samples, the first of {len(x)}, do not '
-                    f'have all {classes} classes of {label!r}; take more, or shuffle the list'
-                )
+        few = choose_few(y, self.settings['probe_few'])
         return {
             name: {
                 label: fit_linear_probe(
-                    (x[:count], y[label][:count]), (x_test, y_test[label])
+                    (x[chosen], y[label][chosen]), (x_test, y_test[label])
                 ).value
                 for label in self.labels
             }
-            for name, count in (('probe', len(x)), ('probe_few', few))
+            for name, chosen in (('probe', torch.arange(len(x))), ('probe_few', few))
         }
 
     def finetune(self, encoder: nn.Module, steps: int, seed: int) -> dict[str, float]:

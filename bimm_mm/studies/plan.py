@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from ..config.check import ConfigError
 from ..config.loading import merge_config
+from ..config.paths import CONFIGS
 
 UNITS = ('seconds', 'steps')
 
@@ -113,20 +114,31 @@ def digest(content: object) -> str:
     return hashlib.sha1(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
-def read_study(path: str | Path) -> Study:
+EVALUATION = ('config', 'labels', 'probe_blocks', 'probe_few', 'finetune')
+FINETUNE = ('dataset', 'batch_size', 'steps', 'warmup', 'lr')
+
+
+def read_study(path: str | Path, options: dict | None = None) -> Study:
     """Read a study file: a Python config with the fields of :class:`Study`.
 
     ``runs`` maps a name to ``dict(stages=[...], label=..., finetune_all=...)``, a stage is
     ``dict(config=..., options=..., steps=...)`` with a path relative to the study file;
     ``reference`` is ``dict(run=..., steps=...)``. :file:`configs/studies` has examples.
 
+    Args:
+        path: The file, or the name of one in :file:`configs/studies`.
+        options: New values of the file's variables.
+
     Raises:
         ConfigError: There is no such file, a field is missing, or does not fit the others.
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f'there is no study {path}; configs/studies has some')
-    cfg = Config.fromfile(path).to_dict()
+        known = CONFIGS / 'studies' / f'{path.stem}.py'
+        if len(path.parts) > 1 or not known.is_file():
+            raise ConfigError(f'there is no study {path}; configs/studies has some')
+        path = known
+    cfg = merge_config(str(path), options or {}).to_dict()
     needed = ('title', 'runs', 'reference', 'evaluation')
     missing = [key for key in needed if key not in cfg]
     if missing:
@@ -148,8 +160,8 @@ def read_study(path: str | Path) -> Study:
         unknown = sorted(set(question.rows) - set(runs))
         if unknown:
             raise ConfigError(f'question {question.name!r} names no run: {", ".join(unknown)}')
-    evaluation = dict(cfg['evaluation'], config=str(_find(path, cfg['evaluation']['config'])))
-    few = evaluation.get('probe_few')
+    evaluation = _read_evaluation(path, cfg['evaluation'])
+    few = evaluation['probe_few']
     if not isinstance(few, int) or few < 1:
         raise ConfigError(f'evaluation.probe_few={few!r} must be a number of samples, 1 or more')
     judge = tuple(cfg.get('judge', evaluation['labels']))
@@ -167,6 +179,19 @@ def read_study(path: str | Path) -> Study:
         judge=judge,
         evaluation=evaluation,
     )
+
+
+def _read_evaluation(study: Path, evaluation: Mapping) -> dict:
+    """The settings of the evaluation, all of them there."""
+    finetune = evaluation.get('finetune') or {}
+    missing = [f'evaluation.{key}' for key in EVALUATION if key not in evaluation]
+    missing += [f'evaluation.finetune.{key}' for key in FINETUNE if key not in finetune]
+    if missing:
+        raise ConfigError(
+            f'{study} lacks {", ".join(missing)}; configs/studies/own_videos.py has an example of '
+            'each'
+        )
+    return dict(evaluation, config=str(_find(study, evaluation['config'])))
 
 
 def _find(study: Path, config: str) -> Path:

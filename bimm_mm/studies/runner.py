@@ -1,14 +1,33 @@
 """Run a study; results that exist are reused."""
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from ..config.check import check_config
+from ..models.checkpoints import forget_initialization
 from ..utils.files import write_text
 from .evaluate import Evaluation
 from .plan import Budget, Run, Study, digest, share_out
-from .training import StepTimer, measure_in_turn, train_stage
+from .training import StepTimer, fit_schedule, measure_in_turn, train_stage
+
+
+def check_stages(study: Study) -> None:
+    """Check the config of every training as tools/train.py does, before anything is timed.
+
+    Raises:
+        ConfigError: Something in it would fail later.
+    """
+    for run in study.runs.values():
+        for index, stage in enumerate(run.stages):
+            cfg = copy.deepcopy(stage.cfg)
+            fit_schedule(cfg, 2)
+            if index:  # it starts from the stage before
+                forget_initialization(cfg.model)
+            cfg.pop('param_scheduler', None)
+            check_config(cfg, loops=['train'])
 
 
 class StudyRunner:
@@ -31,6 +50,7 @@ class StudyRunner:
         self.shared = folder  # with the other studies
         self.folder = folder / study.name
         self.say = say
+        check_stages(study)
         self.evaluation = Evaluation(study)
         (self.folder / 'results').mkdir(parents=True, exist_ok=True)
         self._times: dict[str, float] | None = None

@@ -135,16 +135,16 @@ def train_stage(
 def fit_schedule(cfg: Config, steps: int) -> None:
     """Set the number of iterations of a config, and stretch its learning rate schedule over them.
 
-    Raises:
-        ValueError: The config counts in epochs.
+    A config that counts epochs is made to count iterations; its validation is left out.
     """
-    if cfg.train_cfg.get('by_epoch', True) and 'Iter' not in cfg.train_cfg.get('type', ''):
-        raise ValueError(
-            f'{cfg.filename} counts epochs; a study needs train_cfg.type=IterBasedTrainLoop'
-        )
-    factor = steps / cfg.train_cfg.max_iters
-    cfg.train_cfg.max_iters = steps
-    for scheduler in cfg.get('param_scheduler', []):
+    length = cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs
+    factor = steps / length
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=steps, val_interval=steps + 1)
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    cfg.log_processor = dict(cfg.get('log_processor') or {}, by_epoch=False)
+    for scheduler in cfg.get('param_scheduler') or []:
+        scheduler.by_epoch = False
+        scheduler.pop('convert_to_iter_based', None)
         for key in ('begin', 'end', 'T_max'):
             if key in scheduler:
                 scheduler[key] = max(round(scheduler[key] * factor), 0 if key == 'begin' else 1)

@@ -176,7 +176,10 @@ def _draw(blocks: list[_Block], composite: bool, title: str | None) -> Figure:
     canvas.swatch(MARGIN, y, 'white', OUTLINE)
     note = 'seen by the encoder'
     if composite:
-        note = 'masked row: seen by the encoder\nprediction row: not predicted, shows the target'
+        note = (
+            'masked row: seen by the encoder\n'
+            'prediction row: predicted, or not predicted and the target shown, as said beside it'
+        )
     else:
         canvas.swatch(MARGIN + 220, y, str(HIDDEN), str(HIDDEN))
         canvas.text(MARGIN + 248, y, 'hidden, or not predicted', fontsize=7.5, color='0.35')
@@ -202,8 +205,12 @@ def _draw_block(canvas: Canvas, block: _Block, left: int, top: int, composite: b
         y += STAGE
         draw_scale(canvas, stage, left + block.right + 10, y, 2 * step - GAP)
         _draw_row(canvas, block, left, y, 'target', stage.target)
-        outlined = ~stage.predicted if composite else None
-        _draw_row(canvas, block, left, y + step, 'prediction', stage.prediction, outlined)
+        outlined, label = None, 'prediction'
+        if composite:  # the smaller part has an outline, and is named
+            mostly = stage.predicted.mean() > 0.5
+            outlined = ~stage.predicted if mostly else stage.predicted
+            label = f'prediction\noutlined:\n{"target" if mostly else "predicted"}'
+        _draw_row(canvas, block, left, y + step, label, stage.prediction, outlined)
         y += 2 * step
 
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 import bimm_mm  # noqa: F401
 from bimm_mm.config.check import ConfigError
 from bimm_mm.evaluation.functional.linear_probe import fit_linear_probe
 from bimm_mm.studies import Report, StudyRunner, evaluate, read_study
-from bimm_mm.studies.evaluate import Evaluation
+from bimm_mm.studies.evaluate import Evaluation, choose_few
 from bimm_mm.studies.plan import share_out
 from bimm_mm.studies.scores import difference, summary, verdict
-from bimm_mm.studies.training import measure_in_turn
+from bimm_mm.studies.training import fit_schedule, measure_in_turn
 
 REPO = Path(__file__).parents[2]
 STUDIES = sorted((REPO / 'configs/studies').glob('[!_]*.py'))
@@ -251,6 +252,8 @@ def test_an_ordering_is_settled_beyond_the_spread_only():
         ("title = 'A small study'", '', 'lacks title'),
         ('finetune_all=True', 'finetune=True', "run 'scratch' has .*finetune"),
         ('model.dorsal.masking.ratio', 'modle.ratio', "no 'modle'"),
+        (', steps=2, warmup=1', '', 'lacks evaluation.finetune.steps, evaluation.finetune.warmup'),
+        ('probe_few=22,', '', 'lacks evaluation.probe_few'),
     ],
 )
 def test_mistakes_in_a_study_are_named(folder, old, new, message):
@@ -264,3 +267,50 @@ def test_mistakes_in_a_study_are_named(folder, old, new, message):
 def test_there_must_be_a_study(tmp_path):
     with pytest.raises(ConfigError, match='there is no study'):
         read_study(tmp_path / 'none.py')
+
+
+def test_what_would_fail_later_is_told_before_anything_is_timed(folder):
+    text = (folder / 'small.py').read_text()
+    (folder / 'small.py').write_text(text.replace('probe_blocks=[1, 2]', 'probe_blocks=[1, 3]'))
+    with pytest.raises(ConfigError, match=r'probe_blocks=\[1, 3\] must be 1 to 2'):
+        StudyRunner(read_study(folder / 'small.py'), folder / 'work')
+    joint = (folder / 'joint.py').read_text()
+    (folder / 'small.py').write_text(text)
+    (folder / 'joint.py').write_text(joint.replace('probe_test = ', 'other = '))
+    with pytest.raises(ConfigError, match='joint.py has no probe_test'):
+        StudyRunner(read_study(folder / 'small.py'), folder / 'work')
+    (folder / 'joint.py').write_text(joint.replace('lr=0.01)', 'lrr=0.01)'))
+    with pytest.raises(ConfigError, match='lrr'):
+        StudyRunner(read_study(folder / 'small.py'), folder / 'work')
+
+
+def test_a_config_that_counts_epochs_is_made_to_count_steps():
+    schedulers = [
+        dict(type='LinearLR', by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
+        dict(type='CosineAnnealingLR', by_epoch=True, begin=5, convert_to_iter_based=True),
+    ]
+    cfg = Config(dict(train_cfg=dict(by_epoch=True, max_epochs=20), param_scheduler=schedulers))
+    fit_schedule(cfg, 40)
+    assert (cfg.train_cfg.type, cfg.train_cfg.max_iters) == ('IterBasedTrainLoop', 40)
+    assert [(s.by_epoch, s.begin, s.get('end')) for s in cfg.param_scheduler] == [
+        (False, 0, 10),
+        (False, 10, None),
+    ]
+    assert cfg.log_processor.by_epoch is False
+
+
+def test_few_samples_of_a_sorted_list_have_all_classes():
+    labels = dict(gt_label=torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2]))
+    assert choose_few(labels, 5).tolist() == [0, 1, 3, 4, 6]
+    assert choose_few(dict(gt_label=torch.tensor([2, 0, 1, 0])), 3).tolist() == [0, 1, 2]
+    with pytest.raises(ConfigError, match='take 3 to 9'):
+        choose_few(labels, 2)
+
+
+def test_a_studys_variables_are_set_from_outside():
+    study = read_study('own_videos', dict(num_classes=7, img_size=64, steps=9))
+    options = study.evaluation['options']
+    assert (options['num_classes'], options['img_size']) == (7, 64)
+    assert study.evaluation['probe_few'] == 14 and study.reference_steps == 9
+    sizes = {s.cfg.model.dorsal.backbone.img_size for r in study.runs.values() for s in r.stages}
+    assert sizes == {64}

@@ -45,7 +45,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'checkpoint', nargs='?', help='that pretraining wrote, or an exported encoder'
     )
-    parser.add_argument('--labels', nargs='+', default=['motion', 'shape', 'texture'])
+    parser.add_argument(
+        '--labels', nargs='+', help="default: the config's probe_labels, or those of the shapes"
+    )
     parser.add_argument('--branches', nargs='+', choices=('ventral', 'dorsal'))
     parser.add_argument('--out-dir', type=Path, default='work_dirs/pathway')
     parser.add_argument('--k', type=int, default=20, help='nearest neighbors; default: 20')
@@ -153,6 +155,7 @@ def main() -> None:
         missing = [name for name in branches if name not in cfg.model]
         if missing or not branches:
             raise ConfigError(f'the model of {cfg.filename} has no branch {" or ".join(missing)}')
+        labels = args.labels or cfg.get('probe_labels') or ['motion', 'shape', 'texture']
         loaders = labeled_loaders(cfg)
         default = dict(type='ClipDataPreprocessor')
         preprocessor = MODELS.build(cfg.model.get('data_preprocessor') or default).to(get_device())
@@ -161,10 +164,10 @@ def main() -> None:
             results[branch] = dict(stage_ends=list(build_encoder(cfg, branch, None).stage_ends))
             for kind, checkpoint in (('trained', args.checkpoint), ('random', None)):
                 encoder = build_encoder(cfg, branch, checkpoint)
-                results[branch][kind] = study(encoder, preprocessor, loaders, args.labels, args.k)
+                results[branch][kind] = study(encoder, preprocessor, loaders, labels, args.k)
     except (ValueError, OSError) as error:  # ConfigError is a ValueError
         fail(error)
-    print(save_figure(draw(results, args.labels), args.out_dir / 'pathway.png'))
+    print(save_figure(draw(results, labels), args.out_dir / 'pathway.png'))
     path = args.out_dir / 'pathway.json'
     path.write_text(json.dumps(results, indent=1))
     print(path)
