@@ -16,10 +16,12 @@ from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
 from bimm_mm import compat
+from bimm_mm.config.check import ConfigError
 from bimm_mm.engine import runner as runner_module
 from bimm_mm.engine.hooks import stop_on_signal_hook
 from bimm_mm.engine.hooks.stop_on_signal_hook import EXIT_STOPPED
 from bimm_mm.engine.optimizers import amp
+from bimm_mm.engine.runner import set_global_batch_size
 
 REPO = Path(__file__).parents[2]
 
@@ -286,8 +288,9 @@ def test_told_to_stop_it_saves_on_all_processes_and_goes_on_with_another_number(
     result = train(toy, 'long.py', '--resume', *options)
     assert result.returncode == 0, result.stderr
     assert f', iter: {iterations}' in result.stdout + result.stderr
-    assert 'processes was 2, now 1; batch size was 2, now 4' in result.stdout + result.stderr
-    assert 'no longer bit-exact' in result.stdout + result.stderr
+    said = 'The run goes on with 1 process in place of 2: the same global batches'
+    assert said in result.stdout + result.stderr
+    assert 'no longer bit-exact' not in result.stdout + result.stderr
     # every step is that of half of the eight numbers: -0.015 for 0 to 3, -0.055 for 4 to 7
     assert weight(toy / f'work_dirs/long/epoch_{epochs}.pth') == pytest.approx(
         1 - epochs * 0.07, rel=1e-3
@@ -450,3 +453,33 @@ def test_slurm_script_hands_everything_to_srun(toy):
     assert result.returncode == 0, result.stderr
     assert '--partition part --job-name job --ntasks 16 --ntasks-per-node 8' in result.stdout
     assert result.stdout.strip().endswith('train.py toy.py --launcher slurm --resume')
+
+
+@pytest.mark.parametrize(('code', 'starts'), [(1, 3), (75, 1)])
+def test_slurm_script_goes_on_after_failures_but_not_after_a_stop(toy, code, starts):
+    srun = toy / 'bin' / 'srun'
+    srun.parent.mkdir()
+    srun.write_text(f'#!/bin/sh\necho "$@" >> {toy}/started\nexit {code}\n')
+    srun.chmod(0o755)
+    command = f'PATH={srun.parent}:$PATH bash {REPO}/tools/slurm_train.sh part job toy.py'
+    result = run(toy, 'bash', '-c', f'{command} --max-restarts 2 --amp')
+    assert result.returncode == code
+    lines = (toy / 'started').read_text().splitlines()
+    assert len(lines) == starts
+    assert all(line.endswith('train.py toy.py --launcher slurm --amp --resume') for line in lines)
+
+
+@pytest.mark.parametrize('script', ['dist_train.sh toy.py 2', 'slurm_train.sh part job toy.py'])
+@pytest.mark.parametrize('number', ['', 'many'])
+def test_launchers_want_a_number_of_restarts(toy, script, number):
+    result = run(toy, 'bash', '-c', f'bash {REPO}/tools/{script} --max-restarts {number}')
+    assert result.returncode == 2 and 'must be a number' in result.stderr
+
+
+def test_a_global_batch_is_divided_among_processes(monkeypatch):
+    cfg = Config(dict(launcher='pytorch', train_dataloader=dict(batch_size=1)))
+    monkeypatch.setenv('WORLD_SIZE', '24')
+    set_global_batch_size(cfg, 1920)
+    assert cfg.train_dataloader.batch_size == 80
+    with pytest.raises(ConfigError, match='24 processes need a multiple of 24, as 2040 or 2064'):
+        set_global_batch_size(cfg, 2048)

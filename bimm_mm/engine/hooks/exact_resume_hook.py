@@ -111,7 +111,8 @@ class ExactResumeHook(Hook):
             )
         elif saved['processes'] != now['processes']:
             print_log(
-                f'The run goes on with {now["processes"]} processes in place of '
+                f'The run goes on with {now["processes"]} '
+                f'{"process" if now["processes"] == 1 else "processes"} in place of '
                 f'{saved["processes"]}: the same global batches, masks and augmentations.',
                 'current',
             )
