@@ -14,8 +14,8 @@ from ..utils.lists import EntryList, list_of, read_list
 from ..utils.media import VIDEOS, list_media
 from .decoding import ReplaceBrokenVideos
 from .lazy_samples import LazySamples
-from .transforms.codes import add_codes
-from .transforms.contours import add_contours
+from .transforms.codes import check_codes
+from .transforms.contours import check_contours
 from .transforms.repeats import repeat_clips
 
 
@@ -108,12 +108,18 @@ class VideoFolderDataset(ReplaceBrokenVideos, VideoDataset):
         of captions, ``captions`` is the list of them, empty for a video that has none.
         """
         folder = self.data_prefix['video']
-        videos = LazySamples(self._list_videos(folder), folder, add=self._additions(folder))
-        self._check_captions(videos)
-        videos = add_codes(videos, self.code_cache, 'filename', folder)
-        if self.contour_cache is None:
-            return videos
-        return add_contours(list(videos), self.contour_cache, 'videos', folder, self.ann_file)
+        entries = self._list_videos(folder)
+        names = Names(entries, folder)
+        beside = Beside(
+            folder,
+            contour_cache=self.contour_cache,
+            code_caches=check_codes(self.code_cache, names),
+            captions=None if self.caption_file is None else self._read_captions(names),
+            with_motion_vectors=self.with_motion_vectors,
+        )
+        if self.contour_cache is not None:
+            check_contours(self.contour_cache, 'videos', names, folder, self.ann_file)
+        return LazySamples(entries, folder, add=beside)
 
     def _read_captions(self, names: 'Names') -> CaptionFile:
         captions = CaptionFile(self.caption_file)
@@ -185,22 +191,36 @@ class Names(Sequence):
 
 
 class Beside:
-    """Adds to a sample what lies beside the videos: where its contours are, and its captions.
+    """Adds to a sample what lies beside the videos: where its contours and codes are, its captions.
 
     Args:
         folder: The folder of the videos.
         contour_cache: Folder of the contours; None for none.
+        code_caches: Folders of codes.
         captions: The captions; None for none.
+        with_motion_vectors: Whether motion vectors are to be read.
     """
 
     def __init__(
-        self, folder: str, contour_cache: str | None, captions: CaptionFile | None
+        self,
+        folder: str,
+        contour_cache: str | None,
+        code_caches: tuple[str, ...],
+        captions: CaptionFile | None,
+        with_motion_vectors: bool,
     ) -> None:
-        self.folder, self.contour_cache, self.captions = folder, contour_cache, captions
+        self.folder, self.contour_cache, self.code_caches = folder, contour_cache, code_caches
+        self.captions, self.with_motion_vectors = captions, with_motion_vectors
 
     def __call__(self, path: str, sample: dict) -> None:
+        if self.with_motion_vectors:
+            sample['with_motion_vectors'] = True
+        if self.contour_cache is None and not self.code_caches and self.captions is None:
+            return
         name = key_of(path, self.folder)
         if self.contour_cache is not None:
             sample['contours'] = (self.contour_cache, name)
+        if self.code_caches:
+            sample['codes_from'] = (self.code_caches, name)
         if self.captions is not None:
             sample['captions'] = self.captions.get(name)

@@ -41,14 +41,28 @@ def add_codes(
     """
     if not caches:
         return data_list
-    roots = (caches,) if isinstance(caches, str) else tuple(caches)
     data_list = list(data_list)
     keys = [sample_key(info[path], folder) for info in data_list]
-    for root in roots:
-        open_cache(root).check(keys)
+    roots = check_codes(caches, keys)
     for info, key in zip(data_list, keys, strict=True):
         info['codes_from'] = (roots, key)
     return data_list
+
+
+def check_codes(caches: str | Sequence[str] | None, keys: Sequence[str]) -> tuple[str, ...]:
+    """Check that caches have the codes of all samples; as :func:`add_codes`.
+
+    Args:
+        caches: As of :func:`add_codes`.
+        keys: Paths of the samples below the folder.
+
+    Returns:
+        The folders of the caches.
+    """
+    roots = (caches,) if isinstance(caches, str) else tuple(caches or ())
+    for root in roots:
+        open_cache(root).check(keys)
+    return roots
 
 
 @TRANSFORMS.register_module()
