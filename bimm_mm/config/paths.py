@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from glob import glob
 from pathlib import Path
 
 from ..contours.cache import missing_cache
@@ -40,10 +41,12 @@ def missing_paths(node: dict) -> list[str]:
         if _is_missing(part.get('ann_file'), root):
             full = os.path.join(root, part['ann_file'])
             problems.append(_no_such('file', (*path, 'ann_file'), part['ann_file'], full))
-        # AVA's and captions, without the root
-        for key in ('exclude_file', 'label_file', 'proposal_file', 'caption_file'):
+        for key in ('exclude_file', 'label_file', 'proposal_file'):  # AVA's, without the root
             if _is_missing(part.get(key)):
                 problems.append(_no_such('file', (*path, key), part[key], part[key]))
+        captions = part.get('caption_file')  # a file, or a pattern of several
+        if _is_missing(captions) and not glob(captions):
+            problems.append(_no_such('file', (*path, 'caption_file'), captions, captions))
         prefix = part.get('data_prefix') or {}
         for key, value in (prefix if isinstance(prefix, dict) else {None: prefix}).items():
             if _is_missing(value, root):

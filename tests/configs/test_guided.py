@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 import bimm_mm  # noqa: F401
+from bimm_mm.config.paths import missing_paths
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from small_clip import write_clip  # noqa: E402
@@ -77,3 +78,13 @@ def test_recipes_hand_on_captions_and_motion_vectors(name, tmp_path):
     assert sample['inputs'].shape == (1, 3, 16, 224, 224)
     assert sample['data_samples'].caption == 'a pool'
     assert sample['data_samples'].motion_vectors.shape == (8, 14, 14, 2)
+
+
+@pytest.mark.parametrize('name', ['captions.jsonl', 'captions.*_of_2.jsonl'])
+def test_a_missing_file_of_captions_is_reported_before_training(name, tmp_path):
+    dataset = dict(caption_file=str(tmp_path / name))
+    config = dict(train_dataloader=dict(dataset=dataset))
+    (problem,) = missing_paths(config)
+    assert 'caption_file' in problem and 'no such file' in problem
+    (tmp_path / name.replace('*', '0')).touch()
+    assert not missing_paths(config)
