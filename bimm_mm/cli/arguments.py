@@ -9,6 +9,7 @@ from typing import NoReturn
 from mmengine.config import Config, DictAction
 
 from ..config.check import ConfigError
+from ..engine.screen import silence_upstream
 
 CHECKPOINTS = ('.pth', '.pt', '.safetensors')
 
@@ -33,7 +34,12 @@ class _Options(DictAction):
 
 
 def add_config_options(parser: argparse.ArgumentParser, example: str) -> None:
-    """Add ``--cfg-options`` to a command line; ``example`` is shown in its help."""
+    """Add ``--cfg-options`` to a command line; ``example`` is shown in its help.
+
+    A command that reads configs imports what they name, so that from here on warnings of other
+    packages that nobody can act on are silenced.
+    """
+    silence_upstream()
     parser.add_argument(
         '--cfg-options',
         nargs='+',
