@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..utils.lists import read_list
 from ..utils.media import IMAGES, VIDEOS, list_media, read_image
 from ..video.reader import VideoError, VideoReader, open_video
-from .cache import sample_key
 from .change import Chain
 from .format import SUFFIX, ContourCacheError, ContourFile, image_file_name
 from .progress import ExtractionProgress
@@ -34,39 +34,28 @@ def list_data(kind: str, folder: Path, ann_file: Path | None) -> list[str]:
         ann_file: A list of paths, with or without labels; None takes all files of the folder.
 
     Raises:
-        FileNotFoundError: There is no such folder or list, or nothing in it.
-        ValueError: A line of the list has no path of the right kind, or one outside the folder.
+        FileNotFoundError: There is no such folder or list, or nothing in the folder.
+        ValueError: The list is empty, or a line of it has no path of the right kind, or one outside
+            the folder.
     """
     extensions = EXTENSIONS[kind]
     if not folder.is_dir():
         raise FileNotFoundError(f'no folder {folder}')
     if ann_file is None:
         return list_media(folder, extensions)
-    names = _read_list(ann_file, folder, extensions)
-    if not names:
-        raise FileNotFoundError(f'no {kind} ({", ".join(extensions)}) in {ann_file}')
-    return sorted(set(names))
+    return sorted(set(_read_list(ann_file, folder, extensions)))
 
 
 def _read_list(ann_file: Path, folder: Path, extensions: tuple[str, ...]) -> list[str]:
     if not ann_file.is_file():
         raise FileNotFoundError(f'no list {ann_file}')
     names = []
-    lines = ann_file.read_text(errors='surrogateescape').splitlines()
-    for number, line in enumerate(lines, start=1):
-        name = line.strip()
-        while name and not name.lower().endswith(extensions):
-            name = name.rpartition(' ')[0].rstrip()  # labels
-        if name:
-            try:
-                names.append(sample_key(folder / name, folder))
-            except ValueError as error:
-                raise ValueError(f'line {number} of {ann_file}: {error}') from None
-        elif line.strip():
+    for entry in read_list(ann_file):
+        if not entry.path.lower().endswith(extensions):
             raise ValueError(
-                f'line {number} of {ann_file} has no path that ends in '
-                f'{", ".join(extensions)}: {line!r}'
+                f'{entry.where}: no path that ends in {", ".join(extensions)} in {entry.line!r}'
             )
+        names.append(entry.below(folder))
     return names
 
 

@@ -38,8 +38,12 @@ def write_picture(path, dtype=np.uint8):
 def test_paths_of_a_list_are_kept_below_the_folder(tmp_path):
     (tmp_path / 'videos').mkdir()
     ann_file = tmp_path / 'list.txt'
-    ann_file.write_text(f'{tmp_path}/videos/a b.mp4 0\nc/../d.mp4 1\n')
-    assert list_data('videos', tmp_path / 'videos', ann_file) == ['a b.mp4', 'd.mp4']
+    lines = f'{tmp_path}/videos/a b.mp4 0', 'c/../d.mp4 1', 'tab.mp4\t3', 'comma.mp4,300,4'
+    ann_file.write_text('\ufeff' + '\n'.join(lines), encoding='utf-8')
+    found = list_data('videos', tmp_path / 'videos', ann_file)
+    assert found == ['a b.mp4', 'comma.mp4', 'd.mp4', 'tab.mp4']
+    with pytest.raises(ValueError, match=r'list.txt, line 1: no path that ends in .*jpg.* in '):
+        list_data('images', tmp_path / 'videos', ann_file)
 
 
 @pytest.mark.parametrize('line', ['/elsewhere/a.mp4 0', '../other/b.mp4 0'])
@@ -47,7 +51,7 @@ def test_a_path_outside_the_folder_is_refused_before_anything_is_written(tmp_pat
     (tmp_path / 'videos').mkdir()
     ann_file = tmp_path / 'list.txt'
     ann_file.write_text(f'good.mp4 1\n{line}\n')
-    with pytest.raises(ValueError, match=r'line 2 of .*list.txt.* is not below the folder'):
+    with pytest.raises(ValueError, match=r'list.txt, line 2: .* does not lie in the folder'):
         list_data('videos', tmp_path / 'videos', ann_file)
 
 
