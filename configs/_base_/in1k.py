@@ -16,8 +16,7 @@ train_dataloader = dict(
         data_root='{{$IMAGENET:data/imagenet}}/train',
         with_label=False,
         pipeline=[
-            # OpenCV would return a truncated image as whole, with gray in place of the rest
-            dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+            dict(type='LoadImage'),
             dict(type='mmpretrain.NumpyToPIL', to_rgb=True),
             dict(type='LoadContours'),  # where the data set has a contour_cache
             dict(

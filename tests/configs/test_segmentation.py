@@ -1,6 +1,7 @@
 """Segmentation on a small set in ADE20K's format: schedule, training, mIoU, multi-scale test."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -270,6 +271,20 @@ def test_a_folder_without_images_is_named(ade):
     cfg.data_prefix.img_path = 'annotations/training'
     with pytest.raises(ValueError, match="annotations/training' has no image that ends in .*jpg"):
         DATASETS.build(cfg)
+
+
+def test_a_label_that_is_not_a_class_is_named_with_its_file(ade, tmp_path):
+    broken = tmp_path / 'ade'
+    shutil.copytree(ade, broken)
+    cfg = small(broken)
+    dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    file = broken / 'annotations/validation/ADE_val_00000002.png'
+    labels = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+    labels[5, 5] = 200
+    cv2.imwrite(str(file), labels)
+    dataset[0]
+    with pytest.raises(ValueError, match='_00000002.png has the value 200, but there are 150'):
+        dataset[1]
 
 
 def test_a_config_without_views_has_no_multi_scale_test(overfitted, call_tool):

@@ -1,6 +1,7 @@
 """Checkpoints of other libraries give the same features and predictions here."""
 
 import argparse
+import json
 import os
 import runpy
 from collections.abc import Callable
@@ -137,6 +138,17 @@ def videomae_finetuned(folder: Path, official: bool) -> Source:
     return Source('videomae_hf', folder, features, dropped=('classifier.',))
 
 
+def videomaev2_hub(folder: Path) -> Source:
+    """As the releases on Hugging Face: a wrapper's prefix, and sizes one level down."""
+    source = videomae_finetuned(folder, official=True)
+    state = {f'model.{key}': value for key, value in source.content['module'].items()}
+    tensors = {key: value.contiguous() for key, value in state.items()}
+    safetensors.save_file(tensors, folder / 'model.safetensors')
+    sizes = dict(img_size=32, num_frames=4, num_heads=4)
+    (folder / 'config.json').write_text(json.dumps(dict(model_config=sizes)))
+    return Source('videomae', folder, source.features, dropped=('head.',))
+
+
 def videomae_mmaction(folder: Path, pooled: bool) -> Source:
     backbone = dict(type='mmaction.VisionTransformer', img_size=32, patch_size=8, embed_dims=48)
     backbone |= dict(depth=2, num_heads=4, num_frames=4, use_mean_pooling=pooled)
@@ -246,6 +258,7 @@ SOURCES = {
     'videomae_hf': lambda folder: videomae(folder, official=False),
     'videomae finetuned': lambda folder: videomae_finetuned(folder, official=True),
     'videomae_hf finetuned': lambda folder: videomae_finetuned(folder, official=False),
+    'videomaev2 on the hub': videomaev2_hub,
     'videomae_mmaction': lambda folder: videomae_mmaction(folder, pooled=False),
     'videomae_mmaction, mean': lambda folder: videomae_mmaction(folder, pooled=True),
     'mae_st as released': lambda folder: mae_st(folder, True, True, 1),

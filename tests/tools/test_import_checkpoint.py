@@ -141,6 +141,11 @@ CASES = {
         (),
         'is of no known kind. Its first keys are conv1.weight, bn1.bias. --kind may name one of',
     ),
+    'V-JEPA': (
+        dict(encoder=mae(), predictor=mae(), target_encoder=mae()),
+        (),
+        'in.pth is a checkpoint of V-JEPA',
+    ),
     'ours': (BimmViT(arch='tiny', img_size=32).state_dict(), (), 'needs no import'),
     'another kind': (mae(), ('--kind', 'videomae'), '--kind videomae: .*of 5 dimensions'),
     'nothing of the kind': (mae(), ('--kind', 'mae_hf'), 'lacks what becomes patch_embed'),

@@ -4,6 +4,7 @@ from .captions import LoadCaption
 from .codes import GridCrop, LoadCodes
 from .contours import LoadContours
 from .crops import MultiScaleCropResize
+from .images import LoadImage
 from .loading import AvInit, VideoDecode, VideoInit
 from .motion_vectors import LoadMotionVectors, PackMotionVectors
 from .sampling import SampleAtRate
@@ -14,6 +15,7 @@ __all__ = [
     'LoadCaption',
     'LoadCodes',
     'LoadContours',
+    'LoadImage',
     'LoadMotionVectors',
     'MultiScaleCropResize',
     'PackMotionVectors',

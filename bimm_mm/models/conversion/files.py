@@ -5,7 +5,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from ...utils.checkpoint import read_checkpoint, read_weights, save_whole
+from ...utils.checkpoint import read_checkpoint, read_weights, save_whole, strip_prefix
 from ...utils.files import check_writable, write_text, write_whole
 from ...version import __version__
 from ..checkpoints import read_branch
@@ -66,7 +66,17 @@ def convert_source(
         FileNotFoundError: There is no ``source``.
         ValueError: As of :func:`import_checkpoint`.
     """
-    state, others, config = read_weights(source)
+    try:
+        state, others, config = read_weights(source)
+    except ValueError as error:
+        if 'target_encoder' in str(error):
+            raise ValueError(
+                f'{source} is a checkpoint of V-JEPA (it holds a target_encoder), which is not one '
+                'of the kinds that can be imported'
+            ) from error
+        raise
+    if all(key.startswith('model.') for key in state):  # VideoMAE V2's releases on Hugging Face
+        state = strip_prefix(state, 'model.')
     kind = kind or recognize(state, str(source))
     known = _read_config(config, source)
     for name, value in vars(settings or Settings()).items():
@@ -151,10 +161,12 @@ def _read_config(config: dict, source: str | os.PathLike) -> Settings:
     activation = config.get('hidden_act', 'gelu')
     if activation != 'gelu':
         raise ValueError(f"{source}: hidden_act='{activation}' in its config.json, must be 'gelu'")
-    args = config.get('model_args') or {}
+    # timm has them in model_args, VideoMAE V2 in model_config
+    nested = (part for part in config.values() if isinstance(part, dict))
+    args = next((part for part in nested if part.keys() & {'num_heads', 'img_size'}), {})
     size = config.get('image_size', args.get('img_size'))
     return Settings(
-        num_frames=config.get('num_frames'),
+        num_frames=config.get('num_frames', args.get('num_frames')),
         img_size=(size, size) if isinstance(size, int) else tuple(size) if size else None,
         num_heads=config.get('num_attention_heads', args.get('num_heads')),
         decoder_num_heads=config.get('decoder_num_attention_heads'),

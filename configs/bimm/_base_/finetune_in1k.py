@@ -52,8 +52,7 @@ train_dataloader = dict(
         data_root='{{$IMAGENET:data/imagenet}}',
         split='train',
         pipeline=[  # no flip (paper: table 9)
-            # OpenCV would return a truncated image as whole, with gray in place of the rest
-            dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+            dict(type='LoadImage'),
             random_crop,
             dict(  # timm's rand-m9-mstd0.5-inc1
                 type='RandAugment',
