@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 # of inputs that no preprocessor has normalized: [0, 1] as it is
@@ -66,8 +67,10 @@ class Step:
     def colors(self) -> Tensor:
         """The input before it was normalized: (B, 3, T, H, W) RGB in [0, 1]; images have T = 1."""
         x = self.x if self.x.dim() == 5 else self.x[:, :, None]
-        scale = x.new_tensor(self.std).view(3, 1, 1, 1) / 255
-        return (x * scale + x.new_tensor(self.mean).view(3, 1, 1, 1) / 255).clamp(0, 1)
+        # numbers, not tensors: those would be copied from the host, which waits
+        channels = zip(x.unbind(dim=1), self.mean, self.std, strict=True)
+        colors = [(channel * std + mean) / 255 for channel, mean, std in channels]
+        return torch.stack(colors, dim=1).clamp(0, 1)
 
     def select(self, samples: Tensor) -> Step:
         """Return the same step for some samples of the batch only.

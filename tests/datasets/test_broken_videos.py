@@ -162,6 +162,9 @@ def test_every_worker_has_a_decoder_which_ends_with_it(folder):
     assert left == {DECODERS.process.process.pid}
 
 
+WORKER = os.environ.get('PYTEST_XDIST_WORKER')
+
+
 def decoders():
     """The processes of this user that decode for a process of this program, or for none."""
     found = set()
@@ -169,9 +172,12 @@ def decoders():
         try:
             command = open(f'/proc/{pid}/cmdline').read().split('\0')
             state = open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()
+            environment = open(f'/proc/{pid}/environ').read().split('\0')
         except OSError:
             continue
-        if PROGRAM[0] in command and state[0] != 'Z' and int(state[2]) == os.getpgrp():
+        # with several processes of tests, each has decoders
+        own = WORKER is None or f'PYTEST_XDIST_WORKER={WORKER}' in environment
+        if own and PROGRAM[0] in command and state[0] != 'Z' and int(state[2]) == os.getpgrp():
             found.add(int(pid))
     return found
 

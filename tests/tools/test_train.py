@@ -1,6 +1,7 @@
 """tools/train.py and its launchers, run as a user runs them, on a model of one weight."""
 
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -320,6 +321,8 @@ def test_a_package_that_a_config_imports_and_that_is_missing_is_named(toy, tool,
 
 def test_a_full_disk_is_told_without_traceback(toy, tool, monkeypatch):
     class Full:
+        logger = logging.getLogger()
+
         def train(self):
             raise OSError(errno.ENOSPC, 'No space left on device', 'run/20260101.log')
 

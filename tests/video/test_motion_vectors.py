@@ -67,9 +67,7 @@ def test_key_frames_take_those_of_a_neighbor(tmp_path):
 
 
 def test_a_codec_that_exports_none_gives_zeros(tmp_path):
-    path = encode(
-        tmp_path / 'a.webm', 'libvpx-vp9', options=dict(deadline='realtime', cpu_used='8')
-    )
+    path = encode(tmp_path / 'a.mkv', 'ffv1')
     assert not MotionVectorReader(path).get_vectors(range(10)).any()
 
 

@@ -133,7 +133,8 @@ def test_a_figure_is_written_with_everything_inside(model, results, tmp_path):
     assert (image[:4] == 255).all() and (image[:, :4] == 255).all()
     assert (image[-4:] == 255).all() and (image[:, -4:] == 255).all()
     words = [text.get_text() for text in figure.texts]
-    assert words.count('target') == words.count('prediction') == 6
+    for row in ('target', 'prediction'):
+        assert sum(word.split('\n')[0] == row for word in words) == 6
     for word in ('Three shapes', 'frame 6', 'V4 (block 3): pixels', 'MT (block 3): motion'):
         assert word in words
     assert '8 frames, 75% of 64 cubes masked' in words

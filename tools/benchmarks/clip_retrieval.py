@@ -15,13 +15,14 @@ import torch
 import torch.nn.functional as F
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
 from torch import Tensor
 
 import bimm_mm  # noqa: F401
 from bimm_mm.cli.arguments import add_config_options, fail
 from bimm_mm.config.loading import read_config
 from bimm_mm.datasets.clip_views import ClipViewsDataset, jitter_colors
+from bimm_mm.models.checkpoints import check_fit
+from bimm_mm.utils.checkpoint import read_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -69,6 +70,7 @@ def main() -> None:
     """Print the shares."""
     args = parse_args()
     try:
+        state = read_checkpoint(args.checkpoint)['state_dict']
         cfg = read_config(args.config, args.cfg_options, 'none', None)
         init_default_scope(cfg.get('default_scope') or 'mmengine')
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
@@ -79,7 +81,8 @@ def main() -> None:
         torch.manual_seed(0)
         model = MODELS.build(cfg.model).to(device).eval()
         random, frequencies = zip(*(encode(model, clips, device) for clips in pairs), strict=True)
-        load_checkpoint(model, args.checkpoint, map_location='cpu', strict=True)
+        check_fit(model, state, args.checkpoint)
+        model.load_state_dict(state, strict=False)
         trained, _ = zip(*(encode(model, clips, device) for clips in pairs), strict=True)
     except (ValueError, OSError) as error:  # ConfigError is a ValueError
         fail(error)

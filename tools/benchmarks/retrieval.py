@@ -24,6 +24,7 @@ from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import read_config
 from bimm_mm.evaluation.functional.retrieval import text_to_video
 from bimm_mm.models import VideoTextContrast
+from bimm_mm.models.checkpoints import check_fit
 from bimm_mm.utils.checkpoint import read_checkpoint
 
 
@@ -37,11 +38,14 @@ def parse_args() -> argparse.Namespace:
 
 
 @torch.no_grad()
-def embed(cfg: Config, checkpoint: str | None) -> tuple[Tensor, Tensor, list[str]]:
+def embed(
+    cfg: Config, state: dict[str, Tensor] | None, name: str
+) -> tuple[Tensor, Tensor, list[str]]:
     """Embeddings of the videos, of their captions, and the captions.
 
     Raises:
         ConfigError: The config has no contrast, or no data.
+        ValueError: The weights do not fit.
     """
     if not cfg.get('retrieval_dataloader'):
         raise ConfigError(f'{cfg.filename} has no retrieval_dataloader')
@@ -50,8 +54,9 @@ def embed(cfg: Config, checkpoint: str | None) -> tuple[Tensor, Tensor, list[str
     contrasts = [m for m in model.modules() if isinstance(m, VideoTextContrast)]
     if not contrasts:
         raise ConfigError(f'the model of {cfg.filename} has no VideoTextContrast in its objectives')
-    if checkpoint:
-        load_state(model, checkpoint)
+    if state is not None:
+        check_fit(model, state, name)
+        model.load_state_dict(state, strict=False)
     model = model.eval().to(get_device())
     videos, texts, captions = [], [], []
     for batch in Runner.build_dataloader(cfg.retrieval_dataloader):
@@ -60,19 +65,6 @@ def embed(cfg: Config, checkpoint: str | None) -> tuple[Tensor, Tensor, list[str
         videos.append(embed_videos(model, contrasts[0], data).cpu())
         texts.append(contrasts[0].text(data['caption'], data['inputs'].device).cpu())
     return torch.cat(videos), torch.cat(texts), captions
-
-
-def load_state(model: nn.Module, checkpoint: str) -> None:
-    """Load all weights.
-
-    Raises:
-        ConfigError: They are not those of this model.
-    """
-    try:
-        model.load_state_dict(read_checkpoint(checkpoint)['state_dict'])
-    except RuntimeError as error:
-        lines = ' '.join(line.strip() for line in str(error).splitlines()[:2])
-        raise ConfigError(f'{checkpoint} does not fit the config: {lines[:300]}') from error
 
 
 def embed_videos(model: nn.Module, contrast: VideoTextContrast, data: dict) -> Tensor:
@@ -87,9 +79,10 @@ def main() -> None:
     """Embed, and print the recalls."""
     args = parse_args()
     try:
+        state = read_checkpoint(args.checkpoint)['state_dict'] if args.checkpoint else None
         cfg = read_config(args.config, args.cfg_options, 'none', None)
         init_default_scope(cfg.get('default_scope') or 'mmengine')
-        print(text_to_video(*embed(cfg, args.checkpoint)))
+        print(text_to_video(*embed(cfg, state, args.checkpoint)))
     except (ImportError, OSError, ValueError) as error:  # ConfigError is a ValueError
         fail(error)
 

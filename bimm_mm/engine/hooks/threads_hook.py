@@ -81,7 +81,11 @@ def first_block(model: nn.Module) -> nn.Module:
     """A copy of the first Transformer block of a model, else one of no great width."""
     blocks = (module for module in model.modules() if isinstance(module, TransformerBlock))
     block = next(blocks, None)
-    return copy.deepcopy(block) if block is not None else TransformerBlock(WIDTH, 3)
+    if block is None:
+        return TransformerBlock(WIDTH, 3)
+    block = copy.deepcopy(block).requires_grad_(True)  # it may be frozen
+    block.window_size = 0  # windows need a grid of tokens
+    return block
 
 
 def fastest(block: nn.Module, most: int, rounds: int) -> int:

@@ -40,7 +40,8 @@ def read_stage_ends(ends: Sequence[int] | None, depth: int) -> tuple[int, ...]:
     ends = tuple(ends)
     whole = all(isinstance(end, int) for end in ends)
     # the last one is the depth: with a set of both, one beyond it would pass
-    if not whole or list(ends) != sorted(set(ends)) or ends[0] < 1 or ends[-1] != depth:
+    increasing = bool(ends) and whole and list(ends) == sorted(set(ends))
+    if not increasing or ends[0] < 1 or ends[-1] != depth:
         fitting = read_stage_ends(None, depth)
         raise ValueError(
             f'stage_ends={ends} must increase from at least 1 up to the depth, {depth}, in whole '

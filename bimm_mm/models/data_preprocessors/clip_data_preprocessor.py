@@ -81,7 +81,8 @@ class ClipDataPreprocessor(BaseDataPreprocessor):
         if contours is not None:
             side['contours'] = contours
         samples = data.get('data_samples') or ()
-        usual = [name for name in USUAL if samples and name in samples[0]]
+        first = samples[0] if samples else None
+        usual = [name for name in USUAL if first is not None and name in first]
         for name in dict.fromkeys([*usual, *self.side_inputs]):
             side[name] = self.collect(name, samples, views)
         return data | dict(inputs=self.normalize(inputs), **side)

@@ -19,6 +19,15 @@ def gather_with_gradient(x: Tensor) -> Tensor:
     return torch.cat(all_gather(x.contiguous()))
 
 
+def cosines(x: Tensor, y: Tensor) -> Tensor:
+    """Multiply vectors of length 1, (B, C) and (N, C), to (B, N), in float32.
+
+    Also within autocast: bfloat16 has too few digits for what is divided by a temperature.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return x @ y.T
+
+
 def contrastive_loss(
     queries: Tensor, keys: Tensor, temperature: float | Tensor = 0.1, among_queries: bool = False
 ) -> tuple[Tensor, Tensor]:
@@ -38,9 +47,9 @@ def contrastive_loss(
     everyone = gather_with_gradient(keys)  # (processes * B, C)
     rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
     own = torch.arange(len(queries), device=queries.device) + rank * len(queries)
-    logits = queries @ everyone.T
+    logits = cosines(queries, everyone)
     if among_queries:
-        others = queries @ gather_with_gradient(queries).T
+        others = cosines(queries, gather_with_gradient(queries))
         itself = F.one_hot(own, others.shape[1]).bool()
         logits = torch.cat([logits, others.masked_fill(itself, -torch.inf)], dim=1)
     logits = logits / temperature
@@ -77,7 +86,7 @@ def matching_loss(
         share = len(everyone[0]) / len(groups) / (all_groups >= 0).sum().clamp_min(1)
     losses, found = [], []
     for own, candidates in zip(sides, reversed(everyone), strict=True):
-        logits = own @ candidates.T / temperature
+        logits = cosines(own, candidates) / temperature
         logits = logits.masked_fill((all_groups < 0)[None], -torch.inf)
         wanted = logits.masked_fill(~right, -torch.inf)
         # rows that are left out get finite numbers, as 0 times infinity would be none

@@ -128,7 +128,6 @@ class MotionVectorMasking(GuidedMasking):
     ) -> Tensor:
         """Upper left corners of the rectangle in each slot: (B, T', 2), rows and columns."""
         batch, slots, rows, columns = energy.shape
-        last = torch.tensor([rows - size[0], columns - size[1]], device=energy.device)
         sums = F.avg_pool2d(energy, size, 1)  # (B, T', rows - h + 1, columns - w + 1)
         width = sums.shape[3]
         best = sums[:, 0].flatten(1).argmax(dim=1)
@@ -148,7 +147,9 @@ class MotionVectorMasking(GuidedMasking):
                     corner = torch.where(known, moved, near)
                 else:
                     corner = near
-            corner = corner.minimum(last.float()).clamp_min(0)
+            row, column = corner.unbind(dim=1)
+            row, column = row.clamp(0, rows - size[0]), column.clamp(0, columns - size[1])
+            corner = torch.stack([row, column], dim=1)
             corners.append(corner)
         return torch.stack(corners, dim=1).round().long()
 

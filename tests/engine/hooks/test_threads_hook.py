@@ -110,3 +110,10 @@ def test_the_trial_is_of_the_models_own_blocks_and_leaves_them_alone():
     assert first_block(nn.Linear(2, 2)).attn.qkv.in_features == 96
     with pytest.raises(ValueError, match='rounds=0'):
         ThreadsHook(0)
+
+
+def test_windows_and_frozen_blocks_are_tried_as_others_are():
+    model = nn.Sequential(TransformerBlock(16, 2, window_size=2)).requires_grad_(False)
+    number = torch.get_num_threads()
+    assert 1 <= fastest(first_block(model), number, rounds=1) <= number
+    assert model[0].window_size == 2 and not model[0].norm1.weight.requires_grad
