@@ -10,21 +10,8 @@ train_dataloader = dict(batch_size=4, dataset=dict(num_repeats=4))  # videos: 16
 
 train_cfg = dict(max_epochs=200)
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-3,
-        by_epoch=True,
-        begin=0,
-        end=20,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        by_epoch=True,
-        begin=20,
-        convert_to_iter_based=True,
-    ),
+    dict(_base_.param_scheduler[0], end=20),
+    dict(_base_.param_scheduler[1], begin=20),
 ]
 # base lr x videos per GPU / 16; repeated clips do not count, as in its code
 optim_wrapper = dict(optimizer=dict(lr=1e-3 * 4 / 16))

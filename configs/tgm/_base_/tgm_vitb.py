@@ -4,37 +4,17 @@
 # CLIP ViT-B/32, BLIP-2's captions and both losses with weight 1 are from a note about it.
 # Decoder, normalized pixels and stride are VideoMAE's; how CLIP's patches meet the grid, the
 # projection and the temperature are our choice. docs/guided_masks.md says more.
+_base_ = ['../../videomae/_base_/videomae_vitb.py']
+
 clip = 'weights/clip-vit-base-patch32'
 model = dict(
+    _base_.model.dorsal,  # VideoMAE's encoder, decoder and target
+    _delete_=True,
     type='MaskedPretrainer',
-    backbone=dict(
-        type='BimmViT',
-        arch='base',
-        img_size=224,
-        num_frames=16,
-        tubelet_size=2,
-        stage_ends=(12,),
-        with_cls_token=False,
-        time_positions='sequence',  # VideoMAE's
-    ),
     # 117 of 196 patches of a frame. order='bottom' hides what the caption does not speak of
     masking=dict(
         type='TextGuidedMasking', ratio=0.6, guide=dict(type='ClipGuide', checkpoint=clip)
     ),
-    neck=dict(
-        type='MultiStageDecoder',
-        decoders=[
-            dict(
-                type='TransformerDecoder',
-                embed_dims=384,
-                depth=4,
-                num_heads=6,
-                mlp_head=False,
-                time_positions='sequence',
-            ),
-        ],
-    ),
-    targets=[dict(type='PixelTarget', normalize='channel', eps=1e-6)],
     # without the contrast: objectives=[]
     objectives=[
         dict(
