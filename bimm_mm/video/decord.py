@@ -2,12 +2,12 @@
 
 import os
 import re
-from collections.abc import Sequence
 
 import decord
 import numpy as np
 
-from .errors import VideoError, unsupported
+from .checked import CheckedReader
+from .errors import unsupported
 from .index import films_of
 from .parts import is_utf8, part_of
 from .pyav import PyavReader
@@ -17,7 +17,7 @@ CONTAINERS = {'mov', 'matroska', 'flv'}
 PIXELS = {'yuv420p', 'yuvj420p', 'yuv444p', 'gbrp'}
 
 
-class DecordReader:
+class DecordReader(CheckedReader):
     """A video read by decord; see :class:`bimm_mm.video.VideoReader`.
 
     decord counts frames that an edit list hides, takes hidden frames of VP8 for shown ones, seeks
@@ -51,35 +51,18 @@ class DecordReader:
             self.reader = decord.VideoReader(path, num_threads=num_threads)
             count, shape = len(self.reader), self.reader[0].shape
         except Exception as error:  # decord's errors have no common class below
-            raise unsupported('decord', f'this file ({_first_line(error)})') from error
-        if (count, shape) != (index.count, (*self.shape, 3)):
-            raise unsupported(
-                'decord',
-                f'this file (it takes {index.count} frames of {self.shape} for {count} '
-                f'of {shape[:2]})',
-            )
-        self.count = count
+            raise unsupported('decord', f'this file ({self.first_line(error)})') from error
+        self.check(index, count, shape)
 
-    def __len__(self) -> int:
-        return self.count
+    def decode(self, indices: np.ndarray) -> np.ndarray:
+        """As :meth:`CheckedReader.decode`."""
+        return self.reader.get_batch(indices).asnumpy()
 
-    def get_batch(self, indices: Sequence[int]) -> np.ndarray:
-        """(N, H, W, 3) uint8 RGB, as :meth:`bimm_mm.video.VideoReader.get_batch`."""
-        indices = np.asarray(indices, dtype=np.int64)
-        if len(indices) and not 0 <= indices.min() <= indices.max() < self.count:
-            raise IndexError(
-                f'frames {indices.min()} to {indices.max()} of a video of {self.count}'
-            )
-        if not len(indices):
-            return np.empty((0, *self.shape, 3), np.uint8)
-        try:
-            return self.reader.get_batch(indices).asnumpy()
-        except Exception as error:
-            raise VideoError(f'cannot be decoded ({_first_line(error)})') from error
-
-    def read_into(self, indices: Sequence[int], out: np.ndarray) -> None:
-        """As :meth:`get_batch`, into an array of that shape."""
-        out[:] = self.get_batch(indices)
+    @staticmethod
+    def first_line(error: Exception) -> str:
+        """What failed; decord puts the time and a place in its source code before it."""
+        first = re.sub(r'\[\d\d:\d\d:\d\d\] \S+: ', '', str(error)).strip().partition('\n')[0]
+        return first or type(error).__name__
 
     def close(self) -> None:
         """Close the file."""
@@ -106,9 +89,3 @@ def _refuse(path: str, index, container, stream) -> None:
     for is_so, what in known:
         if is_so:
             raise unsupported('decord', what)
-
-
-def _first_line(error: Exception) -> str:
-    """What failed; decord puts the time and a place in its source code before it."""
-    first = re.sub(r'\[\d\d:\d\d:\d\d\] \S+: ', '', str(error)).strip().partition('\n')[0]
-    return first or type(error).__name__

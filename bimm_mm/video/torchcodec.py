@@ -1,11 +1,11 @@
 """Videos decoded by torchcodec, of those kinds that it reads as the others do."""
 
 import os
-from collections.abc import Sequence
 
 import numpy as np
 
-from .errors import VideoError, unsupported
+from .checked import CheckedReader
+from .errors import unsupported
 from .parts import is_utf8, part_of
 from .pyav import PyavReader
 
@@ -14,7 +14,7 @@ CONTAINERS = {'mpeg', 'mpegts'}
 PIXELS = {'yuv420p10le', 'yuv420p12le'}
 
 
-class TorchcodecReader:
+class TorchcodecReader(CheckedReader):
     """A video read by torchcodec; see :class:`bimm_mm.video.VideoReader`.
 
     torchcodec needs FFmpeg's libraries, which its wheel does not bring along. Its own choices of
@@ -54,35 +54,12 @@ class TorchcodecReader:
             )
             count, shape = len(self.decoder), tuple(self.decoder[0].shape)
         except Exception as error:
-            raise unsupported('torchcodec', f'this file ({_first_line(error)})') from error
-        if (count, shape) != (index.count, (*self.shape, 3)):
-            raise unsupported(
-                'torchcodec',
-                f'this file (it takes {index.count} frames of {self.shape} for {count} of '
-                f'{shape[:2]})',
-            )
-        self.count = count
+            raise unsupported('torchcodec', f'this file ({self.first_line(error)})') from error
+        self.check(index, count, shape)
 
-    def __len__(self) -> int:
-        return self.count
-
-    def get_batch(self, indices: Sequence[int]) -> np.ndarray:
-        """(N, H, W, 3) uint8 RGB, as :meth:`bimm_mm.video.VideoReader.get_batch`."""
-        indices = np.asarray(indices, dtype=np.int64)
-        if len(indices) and not 0 <= indices.min() <= indices.max() < self.count:
-            raise IndexError(
-                f'frames {indices.min()} to {indices.max()} of a video of {self.count}'
-            )
-        if not len(indices):
-            return np.empty((0, *self.shape, 3), np.uint8)
-        try:
-            return self.decoder.get_frames_at(indices.tolist()).data.numpy()
-        except Exception as error:
-            raise VideoError(f'cannot be decoded ({_first_line(error)})') from error
-
-    def read_into(self, indices: Sequence[int], out: np.ndarray) -> None:
-        """As :meth:`get_batch`, into an array of that shape."""
-        out[:] = self.get_batch(indices)
+    def decode(self, indices: np.ndarray) -> np.ndarray:
+        """As :meth:`CheckedReader.decode`."""
+        return self.decoder.get_frames_at(indices.tolist()).data.numpy()
 
     def close(self) -> None:
         """Close the file."""
@@ -117,7 +94,3 @@ def _refuse(path: str, index, container) -> None:
     for is_so, what in known:
         if is_so:
             raise unsupported('torchcodec', what)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition('\n')[0] or type(error).__name__
