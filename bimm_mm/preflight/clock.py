@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ..evaluation.analysis.flops import step_flops
 from ..evaluation.analysis.peaks import synchronize
+from ..utils.wrappers import unwrap_model
 
 # Marks of an iteration in their order, and the part that ends with each.
 PARTS = {
@@ -90,7 +90,7 @@ class Clock(Hook):
         """Put marks around what an iteration is made of."""
         self.device = next(runner.model.parameters()).device
         self._on_gpu = self.device.type == 'cuda'
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         self._handles = [
             model.data_preprocessor.register_forward_pre_hook(lambda *_: self.mark('input')),
             model.data_preprocessor.register_forward_hook(lambda *_: self.mark('forward')),

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import torch
 from mmengine.dist import all_reduce
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from ..engine.hooks.compile_hook import compile_modules
+from ..evaluation.analysis.memory import kept_storages
 from ..evaluation.analysis.peaks import synchronize
 from ..models.layers import TransformerBlock
+from ..utils.wrappers import unwrap_model
 
 HEADROOM = 0.93  # of the memory; the rest is for what other batches may need for a moment
 MEMINFO = Path('/proc/meminfo')
@@ -206,20 +207,10 @@ def _state_bytes(steps: BareSteps) -> int:
 
 def _kept_bytes(steps: BareSteps, size: int) -> int:
     """What autograd keeps of a forward pass."""
-    model = steps.model.module if is_model_wrapper(steps.model) else steps.model
-    known = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    storages: dict[int, object] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            storages[storage.data_ptr()] = storage  # held, so that no address comes twice
-        return tensor
-
+    model = unwrap_model(steps.model)
     batch = copy.copy(resize_batch(steps.batch, size))
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        with steps.wrapper.optim_context(model):
-            data = model.data_preprocessor(batch, training=True)
-            losses = model._run_forward(data, mode='loss')
+    with kept_storages(model) as storages, steps.wrapper.optim_context(model):
+        data = model.data_preprocessor(batch, training=True)
+        losses = model._run_forward(data, mode='loss')
     del losses
     return sum(storage.nbytes() for storage in storages.values())

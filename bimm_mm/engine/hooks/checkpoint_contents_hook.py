@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
 from ...models.checkpoints import BRANCHES
+from ...utils.wrappers import unwrap_model
 from ...version import __version__
 
 PACKAGES = (
@@ -52,18 +52,15 @@ class CheckpointContentsHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Change the checkpoint in place."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         num_shared = getattr(model, 'num_shared', 0)
         for key in ('state_dict', 'ema_state_dict'):
             tie_shared_blocks(checkpoint.get(key) or {}, num_shared)
         config = runner.cfg.get('model')
         config = config.to_dict() if hasattr(config, 'to_dict') else {}  # or a module
         branches = getattr(model, 'branch_names', ())
-        stage = (
-            'joint'
-            if len(branches) > 1
-            else (*branches, type(model).__name__.removeprefix('FSDP'))[0]
-        )
+        kind = type(model).__name__.removeprefix('FSDP')  # FSDP 2 renames the class
+        stage = 'joint' if len(branches) > 1 else (*branches, kind)[0]
         checkpoint['meta'].update(
             bimm_mm_version=__version__,
             stage=stage,

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
 from ...models.layers import TransformerBlock
+from ...utils.wrappers import unwrap_model
 
 PARTS = ('blocks', 'branches')
 RECOMPILE_LIMIT = 256
@@ -53,7 +53,7 @@ class CompileHook(Hook):
         Raises:
             ValueError: The model has no such part.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         if self.part == 'blocks':
             modules = [m for m in model.modules() if isinstance(m, TransformerBlock)]
         else:

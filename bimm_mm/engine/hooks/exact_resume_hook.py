@@ -6,13 +6,13 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.dist import broadcast, get_dist_info
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn, tensor
 from torch.utils.data import DataLoader
 
 from ...utils import draws
+from ...utils.wrappers import unwrap_model
 from ..global_batches import is_shared, share_batches
 from ..loader import number_batches
 from ..schedules import NewSchedule, schedule_changes, schedule_has_ended
@@ -178,7 +178,7 @@ class ExactResumeHook(Hook):
         elif isinstance(loop, IterBasedTrainLoop):
             loop.dataloader_iterator = _ContinuedBatches(loader, skipped=runner.iter, done=done)
         self._start, self._iteration = (runner.iter, done), runner.iter
-        self._watch_model(runner.model.module if is_model_wrapper(runner.model) else runner.model)
+        self._watch_model(unwrap_model(runner.model))
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Tell the batch sampler where the training is."""

@@ -7,7 +7,6 @@ import torch
 from mmengine.dist import all_gather_object, all_reduce, get_dist_info
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset
 
+from ...utils.wrappers import unwrap_model
 from ..late import LateValues
 from ..schedules import ScheduleState
 from ..seeding import NumberedBatches
@@ -61,7 +61,7 @@ class FiniteLossHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Register hooks on the model's output and on the optimizer's steps."""
         self._runner = runner
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         optimizer = runner.optim_wrapper.optimizer
         self._handles = [model.register_forward_hook(self._keep_losses)]
         on_accelerator = any(p.device.type != 'cpu' for p in model.parameters())

@@ -6,11 +6,11 @@ import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from ...utils.wrappers import unwrap_model
 from ..sharded import whole
 from .finite_loss_hook import skips_step
 
@@ -41,7 +41,7 @@ class GradientNormHook(Hook):
         if not hasattr(optimizer, 'register_step_pre_hook'):  # DeepSpeed's
             print_log(f'{type(optimizer).__name__} holds no gradients to measure', 'current')
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         groups = model.gradient_groups()
         sharded = isinstance(runner.model, FullyShardedDataParallel)
         accumulated = getattr(runner.optim_wrapper, '_accumulative_counts', 1)

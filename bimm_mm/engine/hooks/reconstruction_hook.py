@@ -4,10 +4,11 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.distributed.fsdp import FullyShardedDataParallel
+
+from ...utils.wrappers import unwrap_model
 
 
 @HOOKS.register_module()
@@ -62,7 +63,7 @@ class ReconstructionHook(Hook):
         # drawing needs matplotlib, a run without this hook does not
         from ...visualization import draw_reconstruction
 
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         batch = model.data_preprocessor(self._batch)
         inputs = batch['inputs']
         devices = [inputs.device] if inputs.is_cuda else []

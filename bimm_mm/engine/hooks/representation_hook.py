@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from mmengine.dist import all_gather, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ...evaluation.functional.features import encode_dataset, labeled_loaders
+from ...evaluation.functional.features import encode_dataset, labeled_loaders, middle_frame
 from ...evaluation.functional.knn import knn_accuracy
 from ...evaluation.functional.rank import effective_rank
+from ...utils.wrappers import unwrap_model
 
 
 @HOOKS.register_module()
@@ -120,7 +120,7 @@ class RepresentationHook(Hook):
         Raises:
             ValueError: The model has no such branch.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         owner = getattr(model, self.branch, model)
         if not hasattr(owner, 'backbone'):
             raise ValueError(f'branch={self.branch!r}: {type(model).__name__} has no such branch')
@@ -132,9 +132,8 @@ class RepresentationHook(Hook):
         """Encode this process's share of a set, and gather those of the others."""
 
         def mean_tokens(x: Tensor) -> list[Tensor]:
-            if x.dim() == 5 and not backbone.is_video:
-                x = x[:, :, x.shape[2] // 2]  # the middle frame, for an image encoder
-            return [backbone(x)[-1][:, -math.prod(backbone.grid_size) :].mean(1)]
+            tokens = backbone(middle_frame(x, backbone))[-1]
+            return [tokens[:, -math.prod(backbone.grid_size) :].mean(1)]
 
         (features,), labels = encode_dataset(
             mean_tokens, model.data_preprocessor, loader, self.labels

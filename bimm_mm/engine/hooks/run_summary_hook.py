@@ -8,13 +8,12 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch import nn
 from torch.utils.data import DataLoader
 
 from ...utils.commands import command, quoted
+from ...utils.wrappers import unwrap_model
 
 
 @HOOKS.register_module()
@@ -50,7 +49,7 @@ def found(runner: Runner) -> list[str]:
     lines = [describe('Training', runner.train_dataloader)]
     if runner.val_loop is not None:
         lines.append(describe('Validation', runner.val_dataloader))
-    model = unwrapped(runner.model)
+    model = unwrap_model(runner.model)
     parameters = sum(p.numel() for p in model.parameters())
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     more = f', {frozen / 1e6:.4g} M of them frozen' if frozen else ''
@@ -93,7 +92,7 @@ def plan(runner: Runner) -> list[str]:
         per_epoch = loop.max_iters // epochs
         length = f'{epochs} epochs of {per_epoch:,} steps, {loop.max_iters:,} in all'
     done = f', {runner.iter:,} of them done' if runner.iter else ''
-    device = next(unwrapped(runner.model).parameters()).device.type
+    device = next(unwrap_model(runner.model).parameters()).device.type
     return [f'Plan: {length}{done}; {step} on {device}']
 
 
@@ -116,8 +115,9 @@ def written(runner: Runner) -> list[str]:
     found_files: list[tuple[str, str]] = []
     if last is not None:
         found_files.append((os.path.relpath(last, folder), 'the last checkpoint'))
-        best = sorted(last.parent.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
-        found_files += [(os.path.relpath(path, folder), 'the best one') for path in best[-1:]]
+        best = best_checkpoint(last.parent)
+        if best is not None:
+            found_files.append((os.path.relpath(best, folder), 'the best one'))
     config = config_file(runner)
     if config is not None:
         found_files.append((config.name, 'the config, with all that was set'))
@@ -134,17 +134,16 @@ def next_commands(runner: Runner) -> list[str]:
     if last is None:
         return []
     lines = [f'{command("curves", "analysis_tools/plot_logs.py")} {quoted(runner.work_dir)}']
-    if hasattr(unwrapped(runner.model), 'branch_names'):
+    if hasattr(unwrap_model(runner.model), 'branch_names'):
         place = data_root(runner.cfg) or 'VIDEO'
         draw = command('reconstruct', 'visualization/reconstruct.py')
         lines.append(f'{draw} {quoted(last)} {quoted(place)}')
-        if 'dorsal' in unwrapped(runner.model).branch_names:
+        if 'dorsal' in unwrap_model(runner.model).branch_names:
             backbone = (model.get('dorsal') or model).get('backbone') or {}
             if backbone.get('type') == 'BimmViT':
                 lines.append(_finetune(runner, last, backbone, 'dorsal' in model))
     elif runner.cfg.get('test_dataloader') and runner.cfg.get('test_evaluator'):
-        best = sorted(last.parent.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
-        checkpoint = quoted((best or [last])[-1])
+        checkpoint = quoted(best_checkpoint(last.parent) or last)
         lines.append(f'{command("test", "test.py")} {checkpoint}')
         if 'cls_head' in model:
             lines.append(f'{command("inference", "inference.py")} {checkpoint} VIDEOS')
@@ -185,13 +184,13 @@ def last_checkpoint(runner: Runner) -> Path | None:
     return None
 
 
+def best_checkpoint(folder: Path) -> Path | None:
+    """The newest of the best checkpoints in a folder."""
+    return max(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
+
+
 def config_file(runner: Runner) -> Path | None:
     """The config in the work folder."""
     name = runner.cfg.filename and Path(runner.cfg.filename).name
     path = Path(runner.work_dir) / (name or f'{runner.timestamp}.py')
     return path if path.is_file() else None
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model without DistributedDataParallel around it."""
-    return model.module if is_model_wrapper(model) else model

@@ -1,12 +1,13 @@
 """Memory of a pretraining step: what autograd keeps, counted without computing anything."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 GB = 1e9
@@ -51,22 +52,32 @@ def kept_bytes(cfg: Config, batch_size: int, with_cp: bool, bf16: bool) -> tuple
         for tensors in (module._parameters, module._buffers):
             tensors.update((k, fake.from_tensor(v)) for k, v in tensors.items() if v is not None)
     with fake:
-        parameters = list(model.parameters())
-        known = {p.untyped_storage()._cdata for p in parameters}
-        storages = {}
-
-        def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in known:
-                storages[storage._cdata] = storage  # held, so that no address comes twice
-            return tensor
-
         data = model.data_preprocessor(dict(inputs=make_batch(cfg, batch_size)), training=True)
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x), autocast(bf16):
+        with kept_storages(model) as storages, autocast(bf16):
             losses = model(**data, mode='loss')
             model.parse_losses(losses)
-        count = sum(p.numel() for p in parameters)
+        count = sum(p.numel() for p in model.parameters())
         return count, sum(storage.nbytes() for storage in storages.values())
+
+
+@contextmanager
+def kept_storages(model: nn.Module) -> Iterator[dict[int, torch.UntypedStorage]]:
+    """Collect the memory that autograd keeps for a backward pass, but for the model's parameters.
+
+    Yields:
+        Storages by their address, of real or fake tensors; filled within the context.
+    """
+    known = {p.untyped_storage()._cdata for p in model.parameters()}
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in known:
+            storages[storage._cdata] = storage  # held, so that no address comes twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        yield storages
 
 
 def count_terms(cfg: Config) -> list[dict]:

@@ -105,8 +105,7 @@ def block_features(
     """
 
     def encode(x: Tensor) -> list[Tensor]:
-        x = x[:, :, x.shape[2] // 2] if x.dim() == 5 and not backbone.is_video else x
-        x, grid = backbone.embed(x)
+        x, grid = backbone.embed(middle_frame(x, backbone))
         means = []
         for index in range(backbone.depth + 1):
             x = backbone.blocks[index - 1](x, grid) if index else x
@@ -115,6 +114,11 @@ def block_features(
 
     with _evaluating(backbone):
         return encode_dataset(encode, preprocessor, data, labels)
+
+
+def middle_frame(x: Tensor, backbone: nn.Module) -> Tensor:
+    """Return the middle frames of clips, (B, C, T, H, W), for an image encoder; else ``x``."""
+    return x[:, :, x.shape[2] // 2] if x.dim() == 5 and not backbone.is_video else x
 
 
 def encode_labeled(
