@@ -13,7 +13,6 @@ from bimm_mm.config.loading import read_config
 from bimm_mm.engine.hooks.broken_samples_hook import TooManyBrokenSamples
 from bimm_mm.engine.hooks.checkpoint_hook import checkpoint_to_resume
 from bimm_mm.engine.hooks.stop_on_signal_hook import EXIT_STOPPED
-from bimm_mm.engine.loader import check_batches
 from bimm_mm.engine.optimizers.amp import set_amp
 from bimm_mm.engine.runner import (
     LAUNCHERS,
@@ -105,7 +104,6 @@ def main() -> None:
     code = 0
     try:
         runner = build_runner(cfg)
-        check_batches(runner)
         for remark in remarks(cfg, get_world_size(), args.auto_scale_lr):
             runner.logger.warning(remark)
         runner.train()

@@ -2,11 +2,8 @@
 
 from collections.abc import Iterator
 
-from mmengine.dist import get_dist_info
-from mmengine.runner import FlexibleRunner, Runner
 from torch.utils.data import DataLoader, IterableDataset
 
-from ..config.check import ConfigError
 from ..utils.limits import LimitedCollate
 from ..utils.workers import settings_of
 from .global_batches import share_batches
@@ -74,24 +71,4 @@ def number_batches(
         SeededDataset(loader.dataset),
         batch_sampler=NumberedBatches(batches, seed, rank, processes),
         **settings,
-    )
-
-
-def check_batches(runner: Runner | FlexibleRunner) -> None:
-    """Check that the training loader makes a batch, before mmengine divides by their number.
-
-    Raises:
-        ConfigError: The data set is smaller than that.
-    """
-    loader = getattr(getattr(runner, 'train_loop', None), 'dataloader', None)
-    name = 'train_dataloader'
-    if loader is None or loader.batch_sampler is None or len(loader):
-        return
-    _, processes = get_dist_info()
-    samples, batch = len(loader.dataset), loader.batch_sampler.batch_size
-    each = f' on each of {processes} processes' if processes > 1 else ''
-    raise ConfigError(
-        f'{name}: {samples} samples make no batch of {batch}{each}, and drop_last=True leaves an '
-        f'incomplete one out. Set {name}.batch_size to at most {max(1, samples // processes)}, or '
-        f'{name}.drop_last=False'
     )

@@ -3,7 +3,6 @@
 import os
 import random
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +17,8 @@ from torch.utils.data import (
 )
 
 from bimm_mm.config.check import ConfigError
-from bimm_mm.engine.loader import check_batches, number_batches
+from bimm_mm.engine.loader import number_batches
+from bimm_mm.engine.runner import check_steps
 
 
 class Draws(Dataset):
@@ -139,11 +139,11 @@ def test_samples_are_known_by_the_iteration_also_ahead_of_it():
 @pytest.mark.parametrize('samples', [3, 4])
 def test_a_data_set_smaller_than_a_batch_is_told_with_its_settings(samples):
     plain = DataLoader(range(samples), batch_size=4, drop_last=True)
-    runner = SimpleNamespace(train_loop=SimpleNamespace(dataloader=plain))
     if samples == 4:
-        check_batches(runner)
+        check_steps(plain)
         return
-    with pytest.raises(
-        ConfigError, match='3 samples make no batch of 4, .*batch_size to at most 3'
-    ):
-        check_batches(runner)
+    told = (
+        r'3 samples / \(1 x 4\) = 0 steps per epoch, .*batch_size=3 or less, or .*drop_last=False'
+    )
+    with pytest.raises(ConfigError, match=told):
+        check_steps(plain)
