@@ -67,7 +67,7 @@ test: lint
 		python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
 test-faults: $(stamp)
-	@$(run) BIMM_LONG_TESTS=1 python -m pytest tests/faults -s
+	@$(run) BIMM_LONG_TESTS=1 python -m pytest tests/faults -s --timeout 7200
 
 test-transformers: $(stamp)
 	@VENV="$(VENV)" bash tools/misc/test_transformers.sh

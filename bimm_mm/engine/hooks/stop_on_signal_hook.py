@@ -50,6 +50,7 @@ class StopOnSignalHook(Hook):
         self.received: signal.Signals | None = None
         self._sent = LateValues()
         self._before: dict = {}
+        self._forking = threading.local()
 
     def before_train(self, runner: Runner) -> None:
         """Install the signal handlers."""
@@ -62,7 +63,11 @@ class StopOnSignalHook(Hook):
                 loop.dataloader.worker_init_fn = partial(_obey, self._trainer, init)
         if threading.current_thread() is threading.main_thread():  # Python allows it only there
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
-            os.register_at_fork(after_in_child=self._forked)
+            os.register_at_fork(
+                before=self._before_fork,
+                after_in_parent=self._after_fork_in_parent,
+                after_in_child=self._after_fork_in_child,
+            )
 
     def after_train(self, runner: Runner) -> None:
         """Restore the previous signal handlers."""
@@ -93,8 +98,18 @@ class StopOnSignalHook(Hook):
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
 
-    def _forked(self) -> None:
-        """Reset the handler in a forked process, which would otherwise never end on a signal."""
+    def _before_fork(self) -> None:
+        """Block the signals, so that one that reaches the new process at once waits for it."""
+        if self._before:
+            self._forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+    def _after_fork_in_parent(self) -> None:
+        mask = self._forking.__dict__.pop('mask', None)
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _after_fork_in_child(self) -> None:
+        """Wait for the signals here: the run's handler, which came along, would only note them."""
         if self._before:
             _obey(self._trainer, None, 0)
 

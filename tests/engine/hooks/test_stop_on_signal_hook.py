@@ -49,6 +49,26 @@ def test_a_pool_of_processes_can_be_ended(listening):
     assert listening.received is None
 
 
+def test_a_process_that_is_ended_before_it_has_begun_ends():
+    """A pool's second worker is, where the first did all the work: its end is then waited for."""
+    slow = [True]
+    os.register_at_fork(after_in_child=lambda: slow and time.sleep(0.5))
+    hook = StopOnSignalHook()
+    hook.before_train(
+        SimpleNamespace(hooks=[WholeCheckpointHook()], train_loop=None, val_loop=None)
+    )
+    worker = get_context('fork').Process(target=time.sleep, args=(60,))
+    worker.start()
+    worker.terminate()
+    worker.join(30)
+    slow.clear()
+    hook.after_train(None)
+    ended = worker.exitcode
+    worker.kill()
+    assert ended == 0
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(stop_on_signal_hook.SIGNALS)
+
+
 def test_they_do_not_end_when_the_scheduler_tells_everybody(listening):
     worker = get_context('fork').Process(target=time.sleep, args=(60,))
     worker.start()
