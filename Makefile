@@ -17,7 +17,7 @@ help:
 	@echo 'make tgm        pretrain a small TGM on generated clips and captions, and find clips by captions'
 	@echo 'make vimpac     pretrain a small VIMPAC on generated clips, with a codebook made of them'
 	@echo 'make test       lint, then all tests'
-	@echo 'make test-faults kill trainings at random, and feed 1,000 broken files (minutes)'
+	@echo 'make test-faults kill trainings, change their processes, and feed 1,000 broken files (an hour)'
 	@echo 'make test-transformers import and export against releases 5.0, 5.17 and 5.24 of transformers'
 	@echo 'make docs       write the site to build/site; a warning or broken link is an error'
 	@echo 'make lint       ruff check and ruff format --check'
@@ -67,7 +67,8 @@ test: lint
 		python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
 test-faults: $(stamp)
-	@$(run) BIMM_LONG_TESTS=1 python -m pytest tests/faults -s --timeout 7200
+	@$(run) BIMM_LONG_TESTS=1 python -m pytest -s --timeout 7200 \
+		tests/faults tests/engine/elastic tests/engine/strategies
 
 test-transformers: $(stamp)
 	@VENV="$(VENV)" bash tools/misc/test_transformers.sh

@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from mmengine.dist import all_reduce
 from torch import Tensor
 
@@ -59,14 +60,14 @@ def global_batch(seed: int, rank: int = 0, processes: int = 1) -> Iterator[None]
 
 
 def is_global() -> bool:
-    """Whether a :func:`global_batch` is being worked on."""
-    return _current is not None
+    """Whether a :func:`global_batch` is being worked on; compiled code has no access to it."""
+    return not torch.compiler.is_compiling() and _current is not None
 
 
 def checkpoint_settings() -> dict:
     """Settings of torch's checkpoint with which the same is drawn where it is recomputed."""
     settings: dict = dict(use_reentrant=False)
-    if _current is None or torch.compiler.is_compiling():  # compiled code draws with torch
+    if not is_global():  # compiled code draws with torch
         return settings
     return settings | dict(context_fn=_replayed)
 
@@ -124,6 +125,28 @@ def randint_once(
         device = 'cpu' if generator is None else device
         return int(torch.randint(low, high + 1, (), device=device, generator=generator))
     return low + (_current.next_key() >> 11) % (high + 1 - low)
+
+
+def dropout(x: Tensor, rate: float, training: bool = True) -> Tensor:
+    """Set numbers of samples (B, ...) to zero by chance, and scale the others.
+
+    One hash serves four numbers, whose rate is therefore a multiple of 2**-16. In compiled code
+    torch draws, since that has no access to the place in the global batch.
+
+    Args:
+        x: Samples along the first axis.
+        rate: Share that becomes zero, from 0 to 1.
+        training: Whether anything is done.
+    """
+    if not (training and rate and is_global()):
+        return F.dropout(x, rate, training)
+    dropped = round(rate * 2**16)
+    if dropped == 2**16:
+        return x * 0
+    count = x[0].numel()
+    bits = _bits((len(x), -(-count // 4)), x.device, 0).view(torch.int16)[:, :count]
+    kept = (bits >= dropped - 2**15).view_as(x)
+    return torch.where(kept, x / (1 - dropped * 2.0**-16), 0)
 
 
 def over_processes(x: Tensor, op: str = 'mean') -> Tensor:

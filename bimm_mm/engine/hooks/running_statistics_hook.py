@@ -61,6 +61,7 @@ def running_statistics(model: nn.Module) -> list[Tensor]:
         for module in model.modules()
         if isinstance(module, nn.modules.batchnorm._NormBase)
         and not isinstance(module, nn.SyncBatchNorm)
+        and not getattr(module, 'is_synchronized', False)
         for value in (module.running_mean, module.running_var)
         if value is not None
     ]

@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from ...utils import draws
 from ..hub import HubMixin
 from ..layers.axial import AxisPositions, PostNormBlock
+from ..layers.dropout import Dropout
 
 VIMPAC_ARCHS = {
     'small': dict(embed_dims=512, depth=6, num_heads=8),
@@ -100,7 +101,7 @@ class VimpacViT(HubMixin, BaseModule):
         self.cls_token = nn.Parameter(torch.empty(self.embed_dims))
         self.pos_embed = AxisPositions(self.embed_dims, self.grid_size)
         self.norm = nn.LayerNorm(self.embed_dims, eps=1e-12)
-        self.drop = nn.Dropout(drop_rate)
+        self.drop = Dropout(drop_rate)
         self.blocks = nn.ModuleList(
             PostNormBlock(
                 **{key: value for key, value in arch.items() if key != 'depth'},

@@ -6,6 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...utils import draws
+from .dropout import Dropout
+
+# Tokens of a line, up to which the weights of attention are few beside the activations. They are
+# then computed where dropout is to be drawn by samples, which torch's fused attention cannot do.
+SHORT_LINE = 65
+
 
 class AxisPositions(nn.Module):
     """Learned positions: the sum of a vector of the time, one of the row, one of the column.
@@ -82,7 +89,7 @@ class PostNormBlock(nn.Module):
         self.mlp.add_module('fc1', nn.Linear(embed_dims, mlp_dims))
         self.mlp.add_module('act', nn.GELU())
         self.mlp.add_module('fc2', nn.Linear(mlp_dims, embed_dims))
-        self.drop = nn.Dropout(drop_rate)
+        self.drop = Dropout(drop_rate)
         self.norm = nn.LayerNorm(embed_dims, eps=1e-12)
 
     def forward(
@@ -131,7 +138,7 @@ class AxialAttention(nn.Module):
         width = self.num_heads * head_dims
         self.qkv = nn.ModuleDict({axis: nn.Linear(embed_dims, 3 * width) for axis in axes})
         self.proj = nn.Linear(width * len(axes), embed_dims)
-        self.drop = nn.Dropout(drop_rate)
+        self.drop = Dropout(drop_rate)
         self.norm = nn.LayerNorm(embed_dims, eps=1e-12)
 
     def forward(self, x: Tensor, grid: tuple[int, int, int], inside: Tensor | None) -> Tensor:
@@ -156,12 +163,31 @@ class AxialAttention(nn.Module):
         if inside is not None:
             mask = to_lines(inside[..., None], axis).flatten(0, 1)[..., 0]  # (B * lines, n)
             mask = F.pad(mask, (1, 0), value=True)[:, None, None]  # the class token is always a key
-        out = F.scaled_dot_product_attention(
-            query, key, value, mask, self.attn_drop_rate if self.training else 0.0
-        )
+        rate = self.attn_drop_rate if self.training else 0.0
+        out = attend_with_dropout(query, key, value, mask, rate, batch)
         out = out.transpose(1, 2).flatten(2).view(batch, count, 1 + length, -1)
         cls = out[:, :, 0].mean(dim=1, keepdim=True)  # over the copies
         return torch.cat([cls, from_lines(out[:, :, 1:], axis, grid)], dim=1)
+
+
+def attend_with_dropout(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rate: float, batch: int
+) -> Tensor:
+    """Attention with dropout of its weights, drawn by samples where lines are short.
+
+    Args:
+        query, key, value: (B * lines, heads, n, D).
+        mask: (B * lines, 1, 1, n) bool, False for tokens that are no keys.
+        rate: Share of the weights that become zero.
+        batch: B.
+    """
+    if not (rate and draws.is_global() and query.shape[2] <= SHORT_LINE):
+        return F.scaled_dot_product_attention(query, key, value, mask, rate)
+    scores = query @ key.mT * query.shape[-1] ** -0.5  # (B * lines, heads, n, n)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    weights = scores.softmax(dim=-1).unflatten(0, (batch, -1))
+    return draws.dropout(weights, rate).flatten(0, 1).to(value.dtype) @ value
 
 
 # how (B, T, H, W, C) is permuted so that the axes of a line come last, before the channels

@@ -6,6 +6,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ..layers.dropout import Dropout
 from ..layers.transformer import init_transformer
 from ..step import Step
 from .base import BaseMasking, Masks, check_ratio, split_mask
@@ -68,6 +69,8 @@ class AdaptiveMasking(BaseMasking, BaseModule):
             norm_first=True,
         )
         self.block.self_attn.dropout = 0.0  # none among the attention's weights
+        for name in ('dropout', 'dropout1', 'dropout2'):
+            setattr(self.block, name, Dropout(dropout))
         self.head = nn.Linear(embed_dims, 1, bias=False)  # softmax would not notice a bias
         self.apply(init_transformer)
 

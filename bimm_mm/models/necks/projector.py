@@ -1,36 +1,43 @@
 """Projection of clip features for contrast."""
 
+import torch
 import torch.nn.functional as F
-from mmengine.dist import get_rank
+from mmengine.dist import get_world_size
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 
-from ..losses import gather_with_gradient
 
+class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm over the samples of all processes, each of which has as many.
 
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """Batch norm over the samples of all processes, on CPUs too, where torch's refuses to."""
+    In place of torch's, which works on accelerators only: DDP refuses to wrap it on CPUs. Weights
+    and statistics have the same names.
+    """
+
+    is_synchronized = True  # see RunningStatisticsHook
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C) to (B, C)."""
-        if x.device.type != 'cpu':
+        processes = get_world_size()
+        if not self.training or processes == 1:
             return super().forward(x)
-        start, everyone = 0, x
-        if self.training:
-            self.num_batches_tracked.add_(1)
-            start, everyone = get_rank() * len(x), gather_with_gradient(x)
-        normed = F.batch_norm(
-            everyone,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            self.training,
-            self.momentum,
-            self.eps,
-        )
-        return normed[start : start + len(x)]
+        self.num_batches_tracked.add_(1)
+        centered = x.float()
+        mean = all_reduce(centered.mean(dim=0)) / processes  # (C,), with gradient
+        centered = centered - mean
+        variance = all_reduce(centered.square().mean(dim=0)) / processes
+        with torch.no_grad():
+            count = processes * len(x)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centered * scale + self.bias).to(x.dtype)
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        if x.dim() != 2:
+            raise ValueError(f'x has {x.dim()} axes, and must have 2: (B, C)')
 
 
 @MODELS.register_module()

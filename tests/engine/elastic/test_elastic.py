@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from bimm_mm.models.layers.axial import attend_with_dropout
 from bimm_mm.utils import draws
 
 LONG = bool(os.environ.get('BIMM_LONG_TESTS'))
 ITERATIONS = 20 if LONG else 4
-METHODS = ['joint', 'joint_drop_path', 'mae', 'videomae', 'videomaev2', 'maskfeat', 'vjepa',
-           'blocks', 'bevt', 'mam2', 'tgm', 'vimpac']  # fmt: skip
+METHODS = ['joint', 'joint_drop_path', 'ventral', 'dorsal', 'mae', 'videomae', 'videomaev2',
+           'maskfeat', 'vjepa', 'blocks', 'bevt', 'mam2', 'tgm', 'vimpac', 'mgmae', 'mgm',
+           'adamae']  # fmt: skip
 OTHERS = [2, 4] if LONG else [2]
 
 
@@ -113,18 +116,52 @@ def test_numbers_are_uniform_and_rows_and_calls_have_nothing_in_common():
 
 
 def test_a_batch_in_parts_draws_what_it_draws_whole():
+    x = torch.randn(6, 3, 7)
     with draws.global_batch(3):
         whole = draws.rand((2, 6, 5), dim=1), draws.randint(9, (6, 4)), draws.rand_once()
-    parts = []
+        dropped = draws.dropout(x, 0.4)
+    parts, dropped_parts = [], []
     for rank in range(3):
         with draws.global_batch(3, rank, 3):
             parts.append(
                 (draws.rand((2, 2, 5), dim=1), draws.randint(9, (2, 4)), draws.rand_once())
             )
+            dropped_parts.append(draws.dropout(x[2 * rank :][:2], 0.4))
+    assert torch.equal(torch.cat(dropped_parts), dropped)
     floats, integers, once = zip(*parts, strict=True)
     assert torch.equal(torch.cat(floats, dim=1), whole[0])
     assert torch.equal(torch.cat(integers), whole[1]) and set(once) == {whole[2]}
     assert set(whole[1].flatten().tolist()) <= set(range(9))
+
+
+@pytest.mark.parametrize('rate', [0.0, 0.1, 0.5, 1.0])
+def test_dropout_leaves_out_its_share_anywhere_and_keeps_the_sum(rate):
+    x = torch.ones(50, 40, 101, requires_grad=True)
+    with draws.global_batch(5):
+        dropped = draws.dropout(x, rate)
+        assert torch.equal(draws.dropout(x, rate, training=False), x)
+    left_out = (dropped == 0).double()
+    assert abs(left_out.mean() - rate) < 0.004  # 5 standard deviations
+    assert (left_out.mean(dim=(0, 1)) - rate).abs().max() < 0.06  # of each channel
+    kept = dropped[dropped != 0]
+    assert (kept - 1 / (1 - rate or 1)).abs().max() < 1e-3 if rate < 1 else not len(kept)
+    dropped.sum().backward()
+    assert torch.equal(x.grad, dropped.detach())
+
+
+def test_attention_with_dropout_by_samples_is_attention_with_dropout():
+    """Of nothing, by torch's fused one; of 0.3, without bias."""
+    query, key, value = torch.randn(3, 4, 2, 9, 5).unbind()  # 2 samples of 2 lines
+    mask = torch.rand(4, 1, 1, 9) < 0.7
+    mask[..., 0] = True
+    wanted = F.scaled_dot_product_attention(query, key, value, mask)
+    with draws.global_batch(1):
+        assert torch.allclose(
+            attend_with_dropout(query, key, value, mask, 1e-9, 2), wanted, atol=1e-6
+        )
+        drawn = [attend_with_dropout(query, key, value, mask, 0.3, 2) for _ in range(4000)]
+    assert not torch.equal(drawn[0], drawn[1])
+    assert (torch.stack(drawn).mean(dim=0) - wanted).abs().max() < 0.1
 
 
 def test_without_a_global_batch_or_with_a_generator_torch_draws():

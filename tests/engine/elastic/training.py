@@ -16,7 +16,6 @@ from mmengine.dist import all_gather_object, all_reduce
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
-from torch.nn.parallel import DistributedDataParallel
 
 sys.path.insert(0, str(Path(__file__).parents[2] / 'models' / 'selfsup'))
 import conftest as parts  # noqa: E402
@@ -38,8 +37,6 @@ def recorded(draw):
     return draw_and_note
 
 
-# DDP refuses batch norms over processes on CPUs, where the toolkit's own work
-DistributedDataParallel._passing_sync_batchnorm_handle = lambda *args: None
 branch.draw_masks = recorded(branch.draw_masks)
 vimpac.VIMPAC.corrupt = recorded(vimpac.VIMPAC.corrupt)
 
@@ -100,8 +97,12 @@ def model_config(method: str) -> dict:
         maskfeat=autoencoder(dict(type='CubeMasking', ratio=0.4))
         | dict(targets=[dict(type='GaborTarget')]),
         blocks=autoencoder(block),
+        mgm=autoencoder(dict(type='MotionVectorMasking', ratio=0.75)),
     )
-    if method in ('bevt', 'mam2', 'tgm', 'joint'):
+    if method in ('ventral', 'dorsal'):
+        branch = parts.branch_config(method == 'dorsal')
+        return dict(type='SingleBranchPretrainer', **{method: branch})
+    if method in ('bevt', 'mam2', 'tgm', 'joint', 'mgmae', 'adamae'):
         config = parts.method_config(method)
         return config | dict(masking=block) if method == 'bevt' else config
     return configs[method]
@@ -115,8 +116,6 @@ def vimpac_config() -> dict:
             arch=dict(embed_dims=16, depth=1, num_heads=2),
             grid_size=(4, 4, 4),
             num_codes=8,
-            drop_rate=0.0,
-            attn_drop_rate=0.0,
             tokenizer=dict(type='BrightnessTokenizer'),
         ),
         masking=dict(type='VimpacMasking', num_blocks=3),
@@ -133,7 +132,7 @@ def train(method: str, folder: Path, iterations: int, resume: bool) -> None:
         torch.nn.init.normal_(model.backbone.embedding.weight)
     size = dict(length=10, size=16, num_frames=4, captions=True)
     dataset = dict(type='MovingShapesDataset', **size)
-    if method == 'mae':
+    if method in ('mae', 'ventral'):
         dataset['num_frames'] = None
     if method == 'vimpac':
         dataset = dict(type='ClipViewsDataset', dataset=dataset | dict(num_frames=6), num_frames=4)
