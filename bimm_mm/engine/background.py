@@ -2,13 +2,17 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from threading import Thread
+from itertools import chain
+from threading import Lock, Thread
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
+
+WHOLE = (Tensor, torch.nn.Parameter)  # tensors that lie on one device
 
 
 class BackgroundWriter:
@@ -57,25 +61,82 @@ class BackgroundWriter:
 class HostCopy:
     """Copies of a checkpoint in memory of the host, which the next copy uses again.
 
-    On CUDA the memory is pinned, so that the copy runs at the speed of the bus. Where nothing was
+    What only an optimizer changes, weights and its state, is copied beside the next forward and
+    backward pass, as in CheckFreq (Mohan et al., 2021, section 4.1): :meth:`take` leaves it to
+    :meth:`finish`, which the writing thread calls, and each step of the optimizer before it begins.
+
+    On CUDA the memory is pinned, and these copies run on a stream of their own. Where nothing was
     allocated anew, nothing has to be cleared and mapped either, which takes longer than the copy.
     """
 
     def __init__(self) -> None:
         self._buffers: dict[tuple, list[Tensor]] = {}
+        self._optimizers: list[Optimizer] = []
+        self._lock = Lock()
+        self._left: list[tuple[Tensor, Tensor]] = []  # (buffer, tensor) that are to be copied
+        self._events: list[torch.cuda.Event] = []
+
+    def watch(self, optimizers: Iterable[Optimizer]) -> None:
+        """Let the steps of these optimizers, and of no others, wait for a copy to be finished."""
+        for optimizer in optimizers:
+            if all(optimizer is not known for known in self._optimizers):
+                optimizer.register_step_pre_hook(lambda *args: self.finish(on_host=False))
+        self._optimizers = list(optimizers)
 
     def take(self, checkpoint: object) -> object:
         """Copy a nested structure; what the last copy held may be overwritten.
 
-        Tensors that share memory, as those of shared blocks, share it in the copy, too.
+        Tensors that share memory, as those of shared blocks, share it in the copy, too. The copy
+        is complete after :meth:`finish`.
         """
         self._free = {key: list(buffers) for key, buffers in self._buffers.items()}
         self._copies: dict[tuple, Tensor] = {}
         self._devices: set[torch.device] = set()
-        copied = self._copy(checkpoint)
-        for device in self._devices:
-            torch.cuda.synchronize(device)
+        self._changed_by_steps = set(map(memory_of, self._tensors_of_optimizers()))
+        with self._lock:
+            copied = self._copy(checkpoint)
+            self._begin_on_devices()
         return copied
+
+    def finish(self, on_host: bool = True) -> None:
+        """Copy what is left, or wait until another thread has done so.
+
+        Args:
+            on_host: Whether the host waits for the devices, too. Otherwise only what they do next
+                waits, which is enough before weights are changed.
+        """
+        with self._lock:
+            for buffer, value in self._left:
+                buffer.copy_(value)
+            self._left.clear()
+            events = list(self._events)
+            if on_host:
+                self._events.clear()
+        for event in events:
+            if on_host:
+                event.synchronize()
+            else:
+                event.wait()
+
+    def _begin_on_devices(self) -> None:
+        """Let devices copy, each on a stream of its own."""
+        for device in self._devices:
+            stream = torch.cuda.Stream(device)
+            stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(stream):
+                for buffer, value in self._left:
+                    if value.device == device:
+                        buffer.copy_(value, non_blocking=True)
+                self._events.append(stream.record_event())
+        self._left = [(buffer, value) for buffer, value in self._left if not value.is_cuda]
+
+    def _tensors_of_optimizers(self) -> Iterator[Tensor]:
+        for optimizer in self._optimizers:
+            groups = (group['params'] for group in optimizer.param_groups)
+            states = (state.values() for state in optimizer.state.values())
+            for value in chain(*groups, *states):
+                if type(value) in WHOLE:
+                    yield value
 
     def _copy(self, value: object) -> object:
         if isinstance(value, Tensor):
@@ -90,16 +151,18 @@ class HostCopy:
         return copy.deepcopy(value)
 
     def _copy_tensor(self, value: Tensor) -> Tensor:
-        if type(value) not in (Tensor, torch.nn.Parameter) or value.layout != torch.strided:
+        if type(value) not in WHOLE or value.layout != torch.strided:
             return value.detach().clone().cpu()
         value = value.detach()
         same = (value.data_ptr(), value.device, value.dtype, value.shape, value.stride())
         if same not in self._copies or not value.numel():
-            buffer = self._buffer(value)
-            buffer.copy_(value, non_blocking=value.is_cuda)
+            self._copies[same] = buffer = self._buffer(value)
             if value.is_cuda:
                 self._devices.add(value.device)
-            self._copies[same] = buffer
+            if memory_of(value) in self._changed_by_steps:
+                self._left.append((buffer, value))
+            else:
+                buffer.copy_(value, non_blocking=value.is_cuda)
         return self._copies[same]
 
     def _buffer(self, value: Tensor) -> Tensor:
@@ -110,6 +173,11 @@ class HostCopy:
         buffer = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
         self._buffers.setdefault(key, []).append(buffer)
         return buffer
+
+
+def memory_of(tensor: Tensor) -> tuple[torch.device, int]:
+    """Where the memory lies that a tensor is a view of."""
+    return tensor.device, tensor.untyped_storage().data_ptr()
 
 
 @contextmanager

@@ -12,8 +12,10 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast, is_main_process, master_only
 from mmengine.hooks import CheckpointHook
+from mmengine.optim import BaseOptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch.optim import Optimizer
 
 from ...utils.checkpoint import OTHERS, read_checkpoint
 from ...utils.files import (
@@ -36,10 +38,11 @@ class WholeCheckpointHook(CheckpointHook):
     """CheckpointHook with atomic writes, for machines that may fail at any moment.
 
     - A checkpoint gets its name when all of it lies on the disk, and so does ``last_checkpoint``.
-    - It is copied in memory, which is what the training waits for, and written by a thread. At most
-      one is being written: the next waits for it, and so do the end of the run and
-      :meth:`save_now`. If the writing fails, the run ends after the iteration it is in. Best
-      checkpoints, and those of which each process writes a part, are written at once.
+    - It is copied in memory and written by a thread. The training goes on with its next iteration,
+      whose step of the optimizer waits until the copy is made. At most one is being written: the
+      next waits for it, and so do the end of the run and :meth:`save_now`. If the writing fails,
+      the run ends after the iteration it is in. Best checkpoints, and those of which each process
+      writes a part, are written at once.
     - With ``minutes``, a checkpoint is saved every so many minutes as well, as
       ``latest_iter_<iteration>.pth``, of which there is one.
     - Outdated checkpoints are removed after the new one is complete, and named in
@@ -89,6 +92,7 @@ class WholeCheckpointHook(CheckpointHook):
                 if removed:
                     runner.logger.info(f'Removed unfinished files: {", ".join(removed)}')
         self._saved, self._saved_at, self._look_at = time.monotonic(), runner.iter, runner.iter
+        self._copy.watch(_optimizers_of(runner.optim_wrapper))
         super().before_train(runner)
 
     def after_train_iter(
@@ -99,6 +103,10 @@ class WholeCheckpointHook(CheckpointHook):
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         if self._is_time(runner):
             self._save_between(runner, LATEST, runner.iter + 1)
+
+    def before_val(self, runner: Runner) -> None:
+        """Finish the copy: a hook may validate other weights than those that are trained."""
+        self._copy.finish()
 
     def after_train(self, runner: Runner) -> None:
         """Wait until the last checkpoint is there, then publish it where that is asked for."""
@@ -143,16 +151,14 @@ class WholeCheckpointHook(CheckpointHook):
         now = loop._iter
         loop._iter = iteration - 1  # a FlexibleRunner takes the next one, whatever meta says
         try:
-            outdated = [] if name == STOPPED else self._between()
-            self._save_and_point(runner, name.format(iteration), meta, False, outdated)
+            self._save_and_point(runner, name.format(iteration), meta, False, [], name != STOPPED)
         finally:
             loop._iter = now
 
     def _between(self) -> list[str]:
         """Names of the checkpoints that are there until the next one."""
-        return [
-            p.name for name in (STOPPED, LATEST) for p in Path(self.out_dir).glob(name.format('*'))
-        ]
+        patterns = [name.format('*') for name in (STOPPED, LATEST)]
+        return [path.name for pattern in patterns for path in Path(self.out_dir).glob(pattern)]
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         outdated = []
@@ -162,12 +168,23 @@ class WholeCheckpointHook(CheckpointHook):
             self.keep_ckpt_ids.append(step)
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         name = self.filename_tmpl.format(step)
-        self._save_and_point(runner, name, meta, self.by_epoch, outdated + self._between())
+        self._save_and_point(runner, name, meta, self.by_epoch, outdated)
 
     def _save_and_point(
-        self, runner: Runner, name: str, meta: dict, by_epoch: bool, outdated: list[str]
+        self,
+        runner: Runner,
+        name: str,
+        meta: dict,
+        by_epoch: bool,
+        outdated: list[str],
+        replaces: bool = True,
     ) -> None:
-        """Save, then name the checkpoint in ``last_checkpoint``, then remove the outdated ones."""
+        """Save, then name the checkpoint in ``last_checkpoint``, then remove the outdated ones.
+
+        Args:
+            outdated: Names of regular checkpoints.
+            replaces: Whether those between regular ones are outdated, too.
+        """
         for hook in runner.hooks:
             if hasattr(hook, 'settle'):
                 hook.settle(runner)
@@ -180,15 +197,17 @@ class WholeCheckpointHook(CheckpointHook):
             save_param_scheduler=self.save_param_scheduler,
             meta=meta,
             by_epoch=by_epoch,
-            then=partial(self._point, Path(runner.work_dir) / LAST, self.last_ckpt, outdated),
+            then=partial(
+                self._point, Path(runner.work_dir) / LAST, self.last_ckpt, outdated, replaces
+            ),
             **self.args,
         )
         self._saved, self._saved_at = time.monotonic(), runner.iter + 1
         self._look_at = runner.iter + 1
 
-    def _point(self, last: Path, path: str, outdated: list[str]) -> None:
+    def _point(self, last: Path, path: str, outdated: list[str], replaces: bool) -> None:
         write_text(last, path)
-        for name in outdated:
+        for name in outdated + (self._between() if replaces else []):
             if name != Path(path).name:
                 _remove(Path(self.out_dir) / name)
 
@@ -205,14 +224,21 @@ class WholeCheckpointHook(CheckpointHook):
             with caught_checkpoint(str(Path(out_dir) / temporary)) as caught:
                 _save_in_parts(save, path, temporary, *args, **kwargs)
             if caught:
-                work = partial(_write, path, self._copy.take(caught.pop()), then)
-                self.writer.start(work)
+                copied = self._copy.take(caught.pop())
+                self.writer.start(partial(self._write, path, copied, then))
                 if then is None:
                     self.writer.wait()
             elif then is not None and is_main_process():
                 then()
 
         return save_whole
+
+    def _write(self, path: Path, checkpoint: dict, then: Callable | None) -> None:
+        """In a thread."""
+        self._copy.finish()
+        write_whole(path, partial(torch.save, checkpoint))
+        if then is not None:
+            then()
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not self.save_best:
@@ -293,12 +319,6 @@ def _iterations_of(path: Path) -> int | None:
     return int(checkpoint['meta'].get('iter', 0))
 
 
-def _write(path: Path, checkpoint: dict, then: Callable | None) -> None:
-    write_whole(path, partial(torch.save, checkpoint))
-    if then is not None:
-        then()
-
-
 def _save_in_parts(save: Callable, path: Path, temporary: str, *args, **kwargs) -> None:
     """Save; where processes write parts of a folder, rename it when all of them are done."""
     unfinished = path.parent / temporary
@@ -313,6 +333,12 @@ def _save_in_parts(save: Callable, path: Path, temporary: str, *args, **kwargs) 
         if is_main_process():
             _remove(unfinished)
         raise explain(error, path) from error
+
+
+def _optimizers_of(wrapper: BaseOptimWrapper | OptimWrapperDict) -> list[Optimizer]:
+    """Return torch's optimizers, whose steps can be waited for; others, as DeepSpeed's, cannot."""
+    wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    return [one.optimizer for one in wrappers if isinstance(one.optimizer, Optimizer)]
 
 
 @master_only

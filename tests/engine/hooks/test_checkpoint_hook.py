@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 import torch
 from mmengine.dataset import pseudo_collate
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
@@ -17,6 +18,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import Runner
 from torch import nn
 
+from bimm_mm.engine.background import BackgroundWriter
 from bimm_mm.engine.hooks import checkpoint_hook
 from bimm_mm.engine.hooks.checkpoint_hook import newest_checkpoint
 from bimm_mm.engine.hooks.stop_on_signal_hook import EXIT_STOPPED
@@ -45,6 +47,8 @@ class TwoBranches(BaseModel):
         return dict(dorsal=list(self.dorsal.parameters()))
 
     def forward(self, inputs, mode='tensor'):
+        if mode == 'predict':
+            return [0]
         x = self.shared(torch.stack(inputs)) + torch.rand(len(inputs), 1)
         losses = {
             'loss_ventral_gabor': self.ventral(x).square().mean(),
@@ -205,6 +209,131 @@ def test_sharded_checkpoints_are_ordered_too(tmp_path, parts):
 def test_without_any_checkpoint_resume_starts_from_the_beginning(tmp_path):
     make_runner(tmp_path, iters=1, resume=True).train()
     assert checkpoints(tmp_path) == ['iter_1.pth']
+
+
+class LateWriter(BackgroundWriter):
+    """As a thread that gets no time before somebody waits for it."""
+
+    work = None
+
+    def start(self, work):
+        self.wait()
+        self.work = work
+
+    def wait(self):
+        work, self.work = self.work, None
+        if work is not None:
+            super().start(work)
+        super().wait()
+
+
+class NoMetric(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return {}
+
+
+class OtherWeightsInValidation(Hook):
+    """As a hook that validates averages of the weights."""
+
+    def before_val_epoch(self, runner):
+        self.weights = [p.detach().clone() for p in runner.model.parameters()]
+        for p in runner.model.parameters():
+            p.data.zero_()
+
+    def after_val_epoch(self, runner, metrics=None):
+        for p, weight in zip(runner.model.parameters(), self.weights, strict=True):
+            p.data.copy_(weight)
+
+
+@pytest.mark.parametrize('validate', [False, True])
+def test_checkpoints_that_are_written_late_hold_what_those_hold_that_are_written_at_once(
+    tmp_path, monkeypatch, validate
+):
+    for writer in (None, LateWriter):
+        if writer:
+            monkeypatch.setattr(checkpoint_hook, 'BackgroundWriter', writer)
+        folder = tmp_path / ('late' if writer else 'now')
+        hooks = [OtherWeightsInValidation()] if validate else []
+        runner = make_runner(folder, iters=6, keep=-1, hooks=hooks, optimizer=dict(type='AdamW'))
+        if validate:
+            runner._val_dataloader = runner._train_dataloader | dict(
+                sampler=dict(type='DefaultSampler', shuffle=False)
+            )
+            runner._val_loop, runner._val_evaluator = dict(), [NoMetric()]
+            runner._train_loop['val_interval'] = 2
+        runner.train()
+    for name in ('iter_2.pth', 'iter_4.pth', 'iter_6.pth'):
+        now, late = (torch.load(tmp_path / k / name, weights_only=False) for k in ('now', 'late'))
+        for key, value in now['state_dict'].items():
+            assert torch.equal(late['state_dict'][key], value) and value.abs().sum() > 0
+        for key, state in now['optimizer']['state'].items():
+            assert all(torch.equal(late['optimizer']['state'][key][k], v) for k, v in state.items())
+
+
+# the clock ----------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Seconds that pass with each iteration, in place of the machine's."""
+
+    def __init__(self, seconds):
+        self.seconds, self.now = seconds, 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+class Tick(Hook):
+    priority = 'HIGHEST'
+
+    def __init__(self, clock):
+        self.clock = clock
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.clock.now += self.clock.seconds
+
+
+def train_by_the_clock(folder, monkeypatch, seconds, iters):
+    """With a checkpoint every minute, none by iterations; the iterations that were saved."""
+    clock, saved = Clock(seconds), []
+    runner = make_runner(folder, iters=iters, hooks=[Tick(clock)])
+    hook = next(h for h in runner.hooks if isinstance(h, checkpoint_hook.WholeCheckpointHook))
+    hook.minutes, hook.interval, hook.save_last = 1.0, 1000, False
+    save = hook._save_between
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_hook, 'time', clock)
+        patch.setattr(hook, '_save_between', lambda *args: (saved.append(args[-1]), save(*args)))
+        runner.train()
+    return saved
+
+
+@pytest.mark.parametrize(('seconds', 'wanted'), [(7, [9, 18, 27]), (90, range(1, 31))])
+def test_a_checkpoint_is_saved_when_so_many_minutes_have_passed(
+    tmp_path, monkeypatch, seconds, wanted
+):
+    """In place of the one before."""
+    saved = train_by_the_clock(tmp_path, monkeypatch, seconds, 30)
+    assert saved == list(wanted)
+    assert checkpoints(tmp_path) == [f'latest_iter_{saved[-1]}.pth']
+    assert last(tmp_path) == f'latest_iter_{saved[-1]}.pth'
+
+
+def test_a_run_goes_on_from_the_latest_and_the_next_regular_checkpoint_takes_its_place(
+    tmp_path, monkeypatch
+):
+    train_by_the_clock(tmp_path / 'cut', monkeypatch, 25, 5)
+    assert checkpoints(tmp_path / 'cut') == ['latest_iter_3.pth']
+    make_runner(tmp_path / 'cut', iters=5, resume=True).train()
+    assert checkpoints(tmp_path / 'cut') == ['iter_4.pth', 'iter_5.pth']
+    make_runner(tmp_path / 'whole', iters=5).train()
+    cut, whole = (
+        torch.load(tmp_path / name / 'iter_5.pth', weights_only=False) for name in ('cut', 'whole')
+    )
+    for key, value in whole['state_dict'].items():
+        assert torch.equal(cut['state_dict'][key], value)
 
 
 # signals ------------------------------------------------------------------------------------------
