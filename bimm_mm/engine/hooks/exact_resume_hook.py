@@ -33,8 +33,9 @@ class ExactResumeHook(Hook):
       the sequence of all processes, so that frames and augmentations depend neither on worker
       processes nor on the number of processes (see :mod:`bimm_mm.engine.seeding`);
     - every iteration starts with a seed of its own. Masks, frames and drop path of a sample come
-      from that and its place in the global batch (see :mod:`bimm_mm.utils.draws`); what else
-      draws (dropout, mixing, models of other libraries), from that and the process;
+      from that and its place in the global batch (see :mod:`bimm_mm.utils.draws`), as does dropout
+      in the toolkit's encoders; what else draws (mixing, models of other libraries), from that
+      and the process;
     - data goes on at the batch where the checkpoint was written, in the middle of an epoch too;
       what was trained on is not decoded again. Persistent workers do not stop at the end of an
       epoch (see :mod:`bimm_mm.engine.loader`).

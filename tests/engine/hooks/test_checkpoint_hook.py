@@ -336,6 +336,42 @@ def test_a_run_goes_on_from_the_latest_and_the_next_regular_checkpoint_takes_its
         assert torch.equal(cut['state_dict'][key], value)
 
 
+class NoteSamples(Hook):
+    def __init__(self):
+        self.seen = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen.append((runner.iter, [x.item() for x in data_batch['inputs']]))
+
+
+@pytest.mark.parametrize(
+    ('old', 'said'),
+    [(True, 'of an earlier version'), (False, ''), (None, 'written without ExactResumeHook')],
+)
+def test_checkpoints_of_the_first_release_go_on_with_the_same_samples_and_say_so(
+    tmp_path, old, said, capsys
+):
+    """They say nothing of 'shared': 0.1.0's ExactResumeHook._layout had the other three."""
+    whole = NoteSamples()
+    make_runner(tmp_path / 'whole', iters=6, hooks=[whole]).train()
+    make_runner(tmp_path / 'cut', iters=3).train()
+    path = tmp_path / 'cut' / 'iter_3.pth'
+    checkpoint = torch.load(path, weights_only=False)
+    if old:
+        del checkpoint['meta']['exact_resume']['shared']
+    elif old is None:
+        del checkpoint['meta']['exact_resume']
+    torch.save(checkpoint, path)
+    capsys.readouterr()
+    rest = NoteSamples()
+    make_runner(tmp_path / 'cut', iters=6, hooks=[rest], resume=True).train()
+    assert [iteration for iteration, _ in rest.seen] == [3, 4, 5]
+    if old is not None:
+        assert rest.seen == whole.seen[3:]
+    log = capsys.readouterr().out
+    assert said in log and ('earlier version' in log) == bool(old)
+
+
 # signals ------------------------------------------------------------------------------------------
 
 
