@@ -1,5 +1,6 @@
 """A broken file ends no training: its sample is replaced, and says so. All of it is our choice."""
 
+import os
 import random
 import re
 
@@ -8,6 +9,7 @@ import torch
 from mmengine.structures import BaseDataElement
 
 from ..utils.files import printable
+from ..video.parts import file_of
 
 ATTEMPTS = 10  # samples in a row; so many broken ones are no accident
 KEY = 'replaced'  # in the metainfo of a data sample
@@ -35,8 +37,22 @@ class ReplaceBroken:
     ``[(path, reason), ...]``; :class:`bimm_mm.engine.BrokenSamplesHook` collects that.
 
     With ``test_mode=True`` nothing is replaced, since a metric would count one sample twice and
-    leave out another.
+    leave out another. What is missing can be asked for beforehand.
     """
+
+    how_to_leave_out = (
+        'tools/misc/verify_dataset.py --ann-file LIST --out NEW writes a list without them'
+    )
+
+    def missing(self) -> list[str]:
+        """Tell which samples have no file, without opening any: one line each.
+
+        Files of remote storages are not looked for.
+        """
+        if not self._fully_initialized:
+            self.full_init()
+        paths = (file_name_of(self.get_data_info(index)) for index in range(len(self)))
+        return [printable(path) for path in paths if not _is_there(path)]
 
     def __getitem__(self, idx: int) -> dict | list[dict]:
         """Sample ``idx``, or the one that replaces it.
@@ -91,9 +107,18 @@ class ReplaceBroken:
             raise error from failure
 
 
+def file_name_of(info: dict) -> str:
+    """Which file or folder of frames a sample is made of."""
+    return next(info[key] for key in PATHS if key in info)
+
+
+def _is_there(path: str) -> bool:
+    return '://' in path or os.path.exists(file_of(path))
+
+
 def _path_of(info: dict) -> str:
-    """Which file a sample is made of, with the time in it where there are several."""
-    path = printable(next(info[key] for key in PATHS if key in info))
+    """The name of a sample's file for messages, with the time in it where there are several."""
+    path = printable(file_name_of(info))
     return f'{path} at {info["timestamp"]} s' if 'timestamp' in info else path
 
 

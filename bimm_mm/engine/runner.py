@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import get_world_size, is_distributed
+from mmengine.dist import get_world_size, is_distributed, is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, FlexibleRunner, Runner
 from torch.utils.data import DataLoader
@@ -28,6 +28,7 @@ LAUNCHER_VARIABLES = {
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
     'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
 }
+LISTED = 10  # missing files in a message
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 CPU_STRATEGIES = (
     'SingleDeviceStrategy',
@@ -55,6 +56,14 @@ class CheckedLoop:
         check_steps(loop.dataloader)
         return loop
 
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the validation; raises a ConfigError if it would not get to its end."""
+        return check_evaluation(super().build_val_loop(loop), 'val_dataloader')
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the test; raises a ConfigError if it would not get to its end."""
+        return check_evaluation(super().build_test_loop(loop), 'test_dataloader')
+
 
 class CalmRunner(CheckedLoop, CalmScreen, Runner):
     """mmengine's Runner; the screen shows what counts, the log file everything."""
@@ -80,6 +89,23 @@ def check_steps(loader: DataLoader) -> None:
         'epoch, since train_dataloader.drop_last leaves out the incomplete batch. Paste: '
         f'--cfg-options {fewer}train_dataloader.drop_last=False'
     )
+
+
+def check_evaluation(loop: BaseLoop, loader: str) -> BaseLoop:
+    """Raise ConfigError where files of an evaluation are missing, before hours of training."""
+    dataset = loop.dataloader.dataset
+    if not hasattr(dataset, 'missing') or not dataset.test_mode or not is_main_process():
+        return loop
+    missing = dataset.missing()
+    if missing:
+        listed = ''.join(f'\n  {line}' for line in missing[:LISTED])
+        more = f'\n  and {len(missing) - LISTED} more' if len(missing) > LISTED else ''
+        raise ConfigError(
+            f'{loader}.dataset: files of {len(missing)} of {len(dataset)} samples are missing, and '
+            f'in an evaluation no others take their place. Bring them back, or leave them out: '
+            f'{dataset.how_to_leave_out}.{listed}{more}'
+        )
+    return loop
 
 
 def is_ours(error: Exception) -> bool:

@@ -1,6 +1,7 @@
 """Detection: table 9, and a training and a test on a small set in AVA's format."""
 
 import pickle
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,9 @@ import torch
 from mmengine import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+
+from bimm_mm.config.check import ConfigError
+from bimm_mm.engine.runner import CalmRunner
 
 pytest.importorskip('mmaction', reason='detection is mmaction2')
 pytest.importorskip('mmdet', reason='its detector is mmdet')
@@ -93,6 +97,33 @@ def test_trains_and_measures_mean_average_precision(arch, ava, tmp_path, monkeyp
     same = [key for key, value in runner.model.named_parameters() if value.equal(before[key])]
     # keys have a bias without effect, and class 0, the background, has no loss
     assert not [key for key in same if not key.endswith('bias')]
+
+
+def test_frames_that_a_validation_would_miss_are_told_before_training(ava, tmp_path):
+    """Those that the keyframe's clip reaches into, and only in an evaluation."""
+    folder = tmp_path / 'frames'
+    shutil.copytree(ava, folder)
+    for index in (89, 91, 95):  # the clip around second 902 reads 30, 34, ..., 90
+        (folder / VIDEOS[0] / f'img_{index:05}.jpg').unlink()
+    cfg = small('finetune_ava_vitb', folder, tmp_path)
+    cfg.experiment_name = tmp_path.name
+    init_default_scope('mmaction')
+    val = Runner.build_dataloader(cfg.val_dataloader).dataset
+    assert val.missing() == []
+    for index in (86, 90):
+        (folder / VIDEOS[0] / f'img_{index:05}.jpg').unlink()
+    state = np.random.get_state()[1].copy()
+    wanted = f'{VIDEOS[0]},0902: {folder}/{VIDEOS[0]} lacks img_00086.jpg and 1 more'
+    assert val.missing() == [wanted]
+    assert np.array_equal(np.random.get_state()[1], state)
+    runner = CalmRunner.from_cfg(cfg)
+    with pytest.raises(ConfigError, match='files of 1 of 3 samples are missing') as raised:
+        runner.train()
+    assert wanted in str(raised.value) and 'exclude_file' in str(raised.value)
+    assert runner.iter == 0
+    # as the message says
+    (folder / 'excluded.csv').write_text(f'{VIDEOS[1]},0902\n{VIDEOS[0]},0902\n')
+    assert Runner.build_dataloader(cfg.val_dataloader).dataset.missing() == []
 
 
 def test_training_sees_annotated_boxes_and_the_test_detected_ones(ava, tmp_path):

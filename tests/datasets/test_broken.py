@@ -7,7 +7,9 @@ from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.structures import BaseDataElement
 from torch.utils.data import DataLoader
 
+from bimm_mm.config.check import ConfigError
 from bimm_mm.datasets.broken import BrokenSampleError, ReplaceBroken
+from bimm_mm.engine.runner import check_evaluation
 
 
 class Numbers(ReplaceBroken, BaseDataset):
@@ -85,6 +87,35 @@ def test_evaluation_replaces_nothing():
     assert dataset[1]['inputs'] == 1
     with pytest.raises(BrokenSampleError, match="failed on '2.mp4': Input.*mend the file or take"):
         dataset[2]
+
+
+def test_missing_files_are_told_without_opening_any(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('0.mp4', '2.mp4'):
+        (tmp_path / name).touch()
+    dataset = Numbers(4, broken=range(4), test_mode=True)
+    assert dataset.missing() == ['1.mp4', '3.mp4']
+    dataset.load_data_list = lambda: [dict(filename='s3://bucket/5.mp4', number=5)]
+    dataset._fully_initialized = False
+    assert dataset.missing() == []
+
+
+def test_a_run_whose_evaluation_lacks_files_does_not_begin(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    class Loop:
+        dataloader = DataLoader(Numbers(25, test_mode=True))
+
+    with pytest.raises(ConfigError) as raised:
+        check_evaluation(Loop, 'val_dataloader')
+    text = str(raised.value)
+    assert text.startswith('val_dataloader.dataset: files of 25 of 25 samples are missing')
+    assert 'verify_dataset.py' in text and text.endswith('\n  9.mp4\n  and 15 more')
+    for number in range(25):
+        (tmp_path / f'{number}.mp4').touch()
+    assert check_evaluation(Loop, 'val_dataloader') is Loop
+    Loop.dataloader = DataLoader(Numbers(99))  # in training, other samples take their places
+    assert check_evaluation(Loop, 'val_dataloader') is Loop
 
 
 def test_what_is_no_broken_file_is_raised():

@@ -104,7 +104,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
-        type='AVADataset',
+        type='AVAKeyframeDataset',
         ann_file=f'{annotations}/ava_val_v2.2.csv',
         exclude_file=f'{annotations}/ava_val_excluded_timestamps_v2.2.csv',
         label_file=label_file,
