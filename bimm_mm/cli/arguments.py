@@ -15,7 +15,7 @@ CHECKPOINTS = ('.pth', '.pt', '.safetensors')
 
 
 class _Options(DictAction):
-    """mmengine's DictAction, with a sentence where it would raise."""
+    """mmengine's DictAction that leaves blanks in texts, and says in a sentence what is wrong."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         for value in values:
@@ -27,10 +27,52 @@ class _Options(DictAction):
                 )
             if text.endswith(','):
                 parser.error(f'{option_string} {value}: ends with a comma; a list is KEY=[1,2]')
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except (ValueError, AssertionError, SyntaxError) as error:
-            parser.error(f'{option_string} {" ".join(values)}: {error}')
+        options = dict(getattr(namespace, self.dest, None) or {})
+        for value in values:
+            key, _, text = value.partition('=')
+            try:
+                options[key] = parse_value(text)
+            except ValueError as error:
+                parser.error(f'{option_string} {value}: {error}')
+        setattr(namespace, self.dest, options)
+
+
+def parse_value(text: str) -> object:
+    """Return what the text behind ``KEY=`` stands for.
+
+    ``1``, ``0.5``, ``true``, ``None``, texts, and lists and tuples of them: ``1,2``, ``[a,(1,2)]``;
+    quotes around it are dropped. As mmengine's DictAction, but blanks within a text stay, and what
+    is a path that exists is never a list: folders may be called ``my videos`` or ``a, b``.
+
+    Raises:
+        ValueError: A bracket is missing.
+    """
+    text = text.strip('\'"').strip()
+    if set(text) & set(' ,()[]') and os.path.exists(text):
+        return text
+    parts = _split(text)
+    for (begin, end), kind in {('[', ']'): list, ('(', ')'): tuple}.items():
+        if len(parts) == 1 and text.startswith(begin) and text.endswith(end):
+            return kind(parse_value(part) for part in _split(text[1:-1]) if part.strip())
+    if len(parts) > 1:
+        return [parse_value(part) for part in parts]
+    return DictAction._parse_int_float_bool(text)
+
+
+def _split(text: str) -> list[str]:
+    """The parts of a text between the commas that stand in no brackets."""
+    parts, depth = [''], 0
+    for char in text:
+        depth += (char in '([') - (char in ')]')
+        if depth < 0:
+            break
+        if char == ',' and depth == 0:
+            parts.append('')
+        else:
+            parts[-1] += char
+    if depth:
+        raise ValueError(f'imbalanced brackets in {text!r}')
+    return parts
 
 
 def add_config_options(parser: argparse.ArgumentParser, example: str) -> None:
@@ -85,7 +127,7 @@ def merge_hook_options(cfg: Config, args: argparse.Namespace) -> None:
             key, sign, text = setting.partition('=')
             if not sign or not key or not text:
                 raise ConfigError(f'--hook {kind} {setting}: {setting!r} must be KEY=VALUE')
-            values[key] = DictAction._parse_iterable(text)
+            values[key] = parse_value(text)
         hooks.append(dict(type=kind, **values))
     if args.pictures is not None:
         if args.pictures < 1:

@@ -3,9 +3,14 @@
 import argparse
 
 import pytest
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
-from bimm_mm.cli.arguments import add_config_options, add_hook_options, merge_hook_options
+from bimm_mm.cli.arguments import (
+    add_config_options,
+    add_hook_options,
+    merge_hook_options,
+    parse_value,
+)
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.shapes import shape_problems
 
@@ -37,6 +42,21 @@ def test_overrides_that_are_none_are_told_in_a_sentence(words, said, capsys):
 def test_overrides_are_mmengines():
     options = parse('--cfg-options', 'a.b=1', 'c=[1,x]', 'd=', 'e="(1,2)"').cfg_options
     assert options == {'a.b': 1, 'c': [1, 'x'], 'd': '', 'e': (1, 2)}
+
+
+def test_blanks_and_commas_of_paths_are_kept(tmp_path):
+    folder = tmp_path / 'my videos, [old] (2)'
+    folder.mkdir()
+    words = [f'a={folder}', f'b="{folder}"', 'c=new videos', 'd=[cat nap, dog run]', 'e=[1, (2,3)]']
+    options = parse('--cfg-options', *words).cfg_options
+    assert options['a'] == options['b'] == str(folder)
+    assert options['c'] == 'new videos'
+    assert options['d'] == ['cat nap', 'dog run'] and options['e'] == [1, (2, 3)]
+
+
+@pytest.mark.parametrize('text', ['1,2', '[]', '()', '(1,)', '[[1,2],[3]]', '[(a,b),[c,1.5]]', 'x'])
+def test_lists_are_read_as_mmengine_does(text):
+    assert parse_value(text) == DictAction._parse_iterable(text)
 
 
 def test_hooks_pictures_and_tensorboard_are_added_to_what_a_recipe_has():
