@@ -19,7 +19,8 @@ class LogLine(str):
 class ShortLogProcessor(LogProcessor):
     """mmengine's LogProcessor, whose lines have a short form for the screen.
 
-    The line in the log file and the scalars are mmengine's. The short line of a training has
+    The line in the log file and the scalars are mmengine's, but for averages: in a training by
+    epochs they begin with the epoch, so that epochs shorter than the window show how it goes on. The short line of a training has
     epoch or iteration, the time left and that of a step, the learning rate, the loss, and of the
     others what tells how well it goes: explained variances and accuracies in percent, the gradient
     norm, and the share of a step that waits for data where that is much. Losses of single stages
@@ -31,7 +32,13 @@ class ShortLogProcessor(LogProcessor):
 
     def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> tuple[dict, str]:
         """The scalars, and the line."""
-        tag, text = super().get_log_after_iter(runner, batch_idx, mode)
+        window = self.window_size
+        if mode == 'train' and self.by_epoch:
+            self.window_size = min(window, batch_idx + 1)
+        try:
+            tag, text = super().get_log_after_iter(runner, batch_idx, mode)
+        finally:
+            self.window_size = window
         line = LogLine(text)
         if mode == 'train':
             line.short = self._short(runner, batch_idx, tag)

@@ -39,7 +39,15 @@ CPU_STRATEGIES = (
 
 
 class CheckedLoop:
-    """For a Runner: what is wrong with the data is told in a sentence."""
+    """For a Runner: what is wrong with the data is told in a sentence; hooks can be left out."""
+
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """Register the hooks; ``default_hooks.NAME=None`` leaves out any, not mmengine's alone."""
+        known = {'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'}
+        hooks = hooks or {}
+        super().register_default_hooks(
+            {name: hook for name, hook in hooks.items() if hook is not None or name in known}
+        )
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the training loop, and with it the data.

@@ -1,10 +1,13 @@
 """What a training shows: what was found, short lines, what was written, and nothing else."""
 
+import json
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
@@ -85,6 +88,40 @@ def test_the_screen_has_what_counts_and_the_file_has_all(config, tmp_path, capsy
     text = file.read_text()
     for kept in ('System environment', 'Config:', 'Hooks will be', 'Epoch(train)'):
         assert kept in text
+
+
+def test_averages_begin_with_the_epoch(config, tmp_path):
+    config.train_dataloader.dataset.length = 5
+    config.default_hooks.logger.interval = 1
+    runner = build_runner(config)
+    losses = []
+    runner.register_hook(Losses(losses))
+    runner.train()
+    (file,) = tmp_path.glob('run/*/vis_data/scalars.json')
+    logged = [json.loads(line)['loss'] for line in file.read_text().splitlines()]
+    expected = [
+        np.mean(losses[start : end + 1]) for start in (0, 3) for end in range(start, start + 3)
+    ]
+    assert logged == pytest.approx(expected)
+    assert runner.log_processor.window_size == 50
+
+
+class Losses(Hook):
+    """Keep each loss."""
+
+    def __init__(self, losses: list) -> None:
+        self.losses = losses
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.losses.append(outputs['loss'].item())
+
+
+@pytest.mark.parametrize('name', ['threads', 'param_scheduler'])
+def test_a_hook_is_left_out_by_none(config, name):
+    config.default_hooks[name] = None
+    names = {type(hook).__name__ for hook in build_runner(config).hooks}
+    assert not names & {'ThreadsHook' if name == 'threads' else 'ParamSchedulerHook'}
+    assert 'LoggerHook' in names
 
 
 def test_debugging_shows_everything(config, capsys):
