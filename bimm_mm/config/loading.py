@@ -10,7 +10,7 @@ from .arguments import did_you_mean
 from .check import RUNNER_KEYS, TOOL_KEYS, ConfigError, check_options
 from .from_checkpoint import config_of_checkpoint
 from .paths import CONFIGS
-from .variables import overshadowed, set_variables, variables_of
+from .variables import RecipeError, overshadowed, read_file, set_variables, variables_of
 
 
 def find_config(path: str | os.PathLike, folder: str | os.PathLike = CONFIGS) -> Path:
@@ -55,15 +55,17 @@ def merge_config(config: str | None, options: dict, checkpoint: str | None = Non
         checkpoint: Read where there is no config.
 
     Raises:
-        ConfigError: There is no such file, it imports a package that is not installed, or an
-            override, or a variable that the file sets, reaches nothing.
+        ConfigError: There is no such file, it cannot be evaluated, it imports a package that is not
+            installed, or an override, or a variable that the file sets, reaches nothing.
         OSError, ValueError: There is no such checkpoint, or it is none.
     """
     if config is None:
         return _merge_into_checkpoints(checkpoint, options)
     path = find_config(config, CONFIGS)
     try:
-        cfg = Config.fromfile(path)
+        cfg = read_file(path)
+    except RecipeError as error:
+        raise ConfigError(str(error)) from error
     except ImportError as error:
         cause = error
         while cause.__context__ is not None:  # mmengine's own two hide what is missing
@@ -116,10 +118,12 @@ def _set_variables(path: Path, cfg: Config, options: dict) -> tuple[Config, dict
     names = {key.split('.')[0] for key in own}
     values = Config({name: cfg[name] for name in names})
     values.merge_from_dict(own)
-    return (
-        set_variables(path, values.to_dict()),
-        {key: value for key, value in options.items() if key not in own},
-    )
+    try:
+        cfg = set_variables(path, values.to_dict())
+    except RecipeError as error:
+        given = ' '.join(f'{key}={value}' for key, value in own.items())
+        raise ConfigError(f'--cfg-options {given}: {error}') from error
+    return cfg, {key: value for key, value in options.items() if key not in own}
 
 
 def read_config(

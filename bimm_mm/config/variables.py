@@ -8,6 +8,7 @@ place of the old one, in every file of the recipe that sets it.
 
 import ast
 import tempfile
+import traceback
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -16,17 +17,50 @@ from mmengine.config import Config
 BASE = '_base_'
 
 
+class RecipeError(ValueError):
+    """Error of a config file that cannot be evaluated."""
+
+
 def set_variables(path: Path, values: Mapping[str, object]) -> Config:
     """The config file at ``path``, evaluated with other values of its variables.
 
     Args:
         path: A Python file, whose bases are Python files, too.
         values: New values by name, plain ones: numbers, texts, lists, dicts.
+
+    Raises:
+        RecipeError: One of them cannot be used.
     """
     with tempfile.TemporaryDirectory() as folder:
         copy = _write_copy(path, Path(folder), values)
-        cfg = Config.fromfile(copy)
+        cfg = read_file(copy, path)
     return Config(cfg.to_dict(), cfg.text, str(path), cfg.env_variables)
+
+
+def read_file(file: Path, path: Path | None = None) -> Config:
+    """Read a config file; where it fails, say in which statement.
+
+    Args:
+        file: The file.
+        path: What it is called in messages, if it is a copy.
+
+    Raises:
+        ImportError: A module that it names in ``custom_imports``.
+        RecipeError: Anything else: a name or a syntax that is wrong, a base that is missing, ...
+    """
+    try:
+        return Config.fromfile(file)
+    except ImportError:
+        raise
+    except Exception as error:
+        place, statement = f'{path or file}', ''
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_name == '_file2dict':  # mmengine's, which reads each base in turn
+                read = Path(frame.f_locals['filename'])
+            elif frame.f_code.co_name == '<module>':
+                place = place if path else f'{read}, line {line}'
+                statement = f', in: {read.read_text().splitlines()[line - 1].strip()}'
+        raise RecipeError(f'{place}: {type(error).__name__}: {error}{statement}') from error
 
 
 def variables_of(path: Path) -> dict[str, bool]:

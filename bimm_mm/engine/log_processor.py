@@ -20,11 +20,11 @@ class ShortLogProcessor(LogProcessor):
     """mmengine's LogProcessor, whose lines have a short form for the screen.
 
     The line in the log file and the scalars are mmengine's, but for averages: in a training by
-    epochs they begin with the epoch, so that epochs shorter than the window show how it goes on. The short line of a training has
-    epoch or iteration, the time left and that of a step, the learning rate, the loss, and of the
-    others what tells how well it goes: explained variances and accuracies in percent, the gradient
-    norm, and the share of a step that waits for data where that is much. Losses of single stages
-    are shown where nothing says how much they explain.
+    epochs they begin with the epoch, so that epochs shorter than the window show how it goes on.
+    The short line of a training has epoch or iteration, the time left and that of a step, the
+    learning rate, the loss, and of the others what tells how well it goes: explained variances and
+    accuracies in percent, the gradient norm, and the share of a step that waits for data where that
+    is much. Losses of single stages are shown where nothing says how much they explain.
 
     Args:
         **kwargs: As mmengine's LogProcessor.

@@ -14,6 +14,7 @@ from mmengine.device import get_device
 from mmengine.dist import get_world_size, is_distributed, is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, FlexibleRunner, Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ..config.check import ConfigError
@@ -39,7 +40,31 @@ CPU_STRATEGIES = (
 
 
 class CheckedLoop:
-    """For a Runner: what is wrong with the data is told in a sentence; hooks can be left out."""
+    """For a Runner: what is wrong at the start is told in a sentence; hooks can be left out."""
+
+    _begun = False
+
+    def train(self) -> nn.Module:
+        """Train the model.
+
+        Raises:
+            ConfigError: Before the first step, this package refused something, such as a
+                checkpoint of another model.
+        """
+        try:
+            return super().train()
+        except ConfigError:
+            raise
+        except ValueError as error:
+            if self._begun or not is_ours(error):
+                raise
+            loaded = self._load_from if str(error).startswith('the checkpoint') else None
+            raise ConfigError(f'{loaded}: {error}' if loaded else str(error)) from error
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """Call the hooks, and note where the training begins."""
+        self._begun |= fn_name == 'before_train'
+        super().call_hook(fn_name, **kwargs)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register the hooks; ``default_hooks.NAME=None`` leaves out any, not mmengine's alone."""

@@ -40,6 +40,40 @@ def test_a_variable_holds_in_the_file_that_sets_it_and_in_those_that_inherit_it(
     assert (cfg.size, cfg.other, cfg.classes, cfg.filename) == (6, 5, 2, recipe)
 
 
+def test_a_value_that_the_recipe_cannot_use_is_told_with_the_statement(recipe):
+    with pytest.raises(ConfigError) as error:
+        merge_config(recipe, {'classes': 'three'})
+    said = f"--cfg-options classes=three: {recipe}: TypeError: 'str' object"
+    assert str(error.value).startswith(said)
+    assert str(error.value).endswith('for i in range(classes)])')
+    with pytest.raises(ConfigError, match=r'tiny=192, small=384, .*\)\[arch\]$'):
+        merge_config(str(CONFIGS / 'bimm/finetune_own_vitb.py'), {'arch': 'smal'})
+
+
+@pytest.mark.parametrize(
+    'name, line, said',
+    [
+        (
+            'child.py',
+            'sizes = clases',
+            "NameError: name 'clases' is not defined, in: sizes = clases",
+        ),
+        ('base.py', 'size = 1 / 0', 'ZeroDivisionError: division by zero, in: size = 1 / 0'),
+        ('child.py', 'sizes = (1, 2', 'SyntaxError'),
+        ('child.py', 'model = dict(sides=dict(a=1))', 'TypeError: '),
+    ],
+)
+def test_a_file_that_cannot_be_evaluated_is_told_with_the_place(recipe, name, line, said):
+    file = Path(recipe).with_name(name)
+    file.write_text(file.read_text() + line + '\n')
+    with pytest.raises(ConfigError) as error:
+        merge_config(recipe, {})
+    text = str(error.value)
+    assert said in text and name in text
+    if ' in: ' in said:
+        assert f'{file}, line {len(file.read_text().splitlines())}: ' in text
+
+
 def test_a_part_of_a_variable(recipe):
     cfg = merge_config(recipe, {'sampler.frames': 32})
     assert [sampler.frames for sampler in cfg.model.samplers] == [32, 8]

@@ -16,6 +16,7 @@ from bimm_mm.config.check import ConfigError
 from bimm_mm.engine.log_processor import numbers
 from bimm_mm.engine.runner import build_runner
 from bimm_mm.engine.screen import silence_upstream
+from bimm_mm.models import BimmViT
 
 RUNTIME = 'configs/_base_/runtime.py'
 
@@ -42,6 +43,23 @@ class OneWeight(BaseModel):
 
     def forward(self, inputs, mode='tensor'):
         return dict(loss=self.linear(torch.stack(list(inputs))).square().mean())
+
+
+@MODELS.register_module()
+class OneEncoder(OneWeight):
+    """With an encoder that starts from a file, and that no training step fits."""
+
+    def __init__(self, start: str | None = None) -> None:
+        super().__init__()
+        self.encoder = encoder(24, init_cfg=start and dict(type='Pretrained', checkpoint=start))
+
+    def forward(self, inputs, mode='tensor'):
+        return dict(loss=self.encoder(torch.zeros(1, 3, 5, 5))[0].mean())
+
+
+def encoder(width: int, **kwargs) -> BimmViT:
+    arch = dict(embed_dims=width, depth=1, num_heads=2)
+    return BimmViT(arch, img_size=8, patch_size=8, stage_ends=(1,), **kwargs)
 
 
 @pytest.fixture
@@ -122,6 +140,24 @@ def test_a_hook_is_left_out_by_none(config, name):
     names = {type(hook).__name__ for hook in build_runner(config).hooks}
     assert not names & {'ThreadsHook' if name == 'threads' else 'ParamSchedulerHook'}
     assert 'LoggerHook' in names
+
+
+@pytest.mark.parametrize('key', ['start', 'load_from'])
+def test_weights_of_another_model_are_told_without_traceback(config, tmp_path, key):
+    file = str(tmp_path / 'other.pth')
+    state = {f'encoder.{name}': value for name, value in encoder(48).state_dict().items()}
+    torch.save(dict(state_dict=encoder(48).state_dict() if key == 'start' else state), file)
+    config.model = dict(type='OneEncoder', start=file if key == 'start' else None)
+    config.load_from = file if key == 'load_from' else None
+    with pytest.raises(ConfigError, match=r'other\.pth.* it is 48 wide, the encoder 24'):
+        build_runner(config).train()
+
+
+def test_an_error_in_a_step_keeps_its_traceback(config):
+    config.model = dict(type='OneEncoder')
+    with pytest.raises(ValueError) as error:
+        build_runner(config).train()
+    assert not isinstance(error.value, ConfigError)
 
 
 def test_debugging_shows_everything(config, capsys):

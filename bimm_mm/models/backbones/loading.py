@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...utils.checkpoint import strip_prefix
 from ..checkpoints import PATCH_EMBEDDING
 from ..layers import resize_position_embedding
+from .arch import ARCHS
 
 INFLATIONS = ('center', 'mean')  # how a patch embedding of clips starts from one of images
 
@@ -94,8 +95,13 @@ def _problems(encoder: nn.Module, state: dict[str, Tensor]) -> list[str]:
         {key.split('.')[1] for key in keys if key.startswith('blocks.')}
         for keys in (encoder.parameter_shapes, state)
     )
-    if len(own_blocks) != len(blocks):
-        return [f'it has {len(blocks)} blocks, the encoder {len(own_blocks)}']
+    depth, own_depth = len(blocks), len(own_blocks)
+    if depth != own_depth:
+        return [f'it has {depth} blocks, the encoder {own_depth}' + _arch(weight, depth)]
+    if weight is not None and weight.shape[0] != encoder.embed_dims:
+        return [
+            f'it is {weight.shape[0]} wide, the encoder {encoder.embed_dims}' + _arch(weight, depth)
+        ]
     problems = [
         f'{key} is not in it'
         if key not in state
@@ -107,6 +113,14 @@ def _problems(encoder: nn.Module, state: dict[str, Tensor]) -> list[str]:
     if positions is not None and positions.dim() != 5:
         problems.append(f"pos_embed has shape {tuple(positions.shape)}, not (1, T', H', W', C)")
     return problems
+
+
+def _arch(weight: Tensor | None, depth: int) -> str:
+    """The name of the arch that has the width of a patch embedding and so many blocks."""
+    for name, sizes in ARCHS.items():
+        if weight is not None and (sizes['embed_dims'], sizes['depth']) == (len(weight), depth):
+            return f". Its arch is '{name}'"
+    return ''
 
 
 def _article(kind: str) -> str:

@@ -70,7 +70,12 @@ def start(checkpoint: str, prefix: str | None, frames=None, **kwargs) -> BimmViT
             r'this is a video encoder, but the patch embedding is that of an image encoder, '
             r'\(24, 3, 4, 4\)',
         ),
-        ('ventral.backbone.', None, dict(arch=dict(TINY, embed_dims=48)), r'cls_token has shape'),
+        (
+            'ventral.backbone.',
+            None,
+            dict(arch=dict(TINY, embed_dims=48)),
+            'it is 24 wide, the encoder 48',
+        ),
         (
             'ventral.backbone.',
             None,
@@ -103,6 +108,12 @@ def test_a_checkpoint_that_is_not_the_encoders_is_refused(joint, prefix, frames,
     assert text.startswith(f"init_cfg.checkpoint='{joint[1]}', prefix={prefix!r}: ")
     for part in ("an image encoder with prefix='ventral.backbone.'", 'a video encoder with prefix'):
         assert part in text
+
+
+def test_weights_of_another_arch_are_called_by_its_name():
+    state = BimmViT('tiny', img_size=16, patch_size=16, stage_ends=None).state_dict()
+    with pytest.raises(ValueError, match=r"it is 192 wide, the encoder 384. Its arch is 'tiny'"):
+        BimmViT('small', img_size=16, patch_size=16, stage_ends=None).load_state_dict(state)
 
 
 def test_a_checkpoint_of_something_else(tmp_path):
