@@ -116,6 +116,9 @@ param_scheduler = [
     dict(_base_.param_scheduler[0], end=warm_up),
     dict(_base_.param_scheduler[1], begin=warm_up),
 ]
-optim_wrapper = dict(optimizer=dict(lr=lr), paramwise_cfg=dict(layer_decay_rate=0.75))
+# lower layers learn more slowly, unless there is nothing in them to be kept
+optim_wrapper = dict(
+    optimizer=dict(lr=lr), paramwise_cfg=dict(layer_decay_rate=0.75 if start else 1.0)
+)
 auto_scale_lr = dict(enable=False, base_batch_size=8)  # what that lr is for
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=2, save_best='acc/top1'))

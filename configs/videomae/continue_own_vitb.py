@@ -8,7 +8,7 @@
 _base_ = ['../bimm/joint_own_vitb_edge.py']
 
 start = 'videomae.pth'  # None: from scratch
-base_lr = 7.5e-5  # half of the recipe's: the weights are good already
+lr = 4e-5  # half of joint_own_vitb_edge's: the weights are good already
 
 # ------------------------------------------------------------------------------------------------
 
@@ -44,4 +44,4 @@ model = dict(
     ),
 )
 load_from = start
-optim_wrapper = dict(optimizer=dict(lr=base_lr * _base_.batch_size / 16))
+optim_wrapper = dict(optimizer=dict(lr=lr))

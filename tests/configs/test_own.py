@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mmengine.runner import Runner
 
+from bimm_mm.config.agreement import remarks
 from bimm_mm.config.loading import merge_config
 from bimm_mm.datasets import MovingShapesDataset
 
@@ -69,32 +70,51 @@ def test_every_setting_of_finetuning_is_read_everywhere(name):
 
 
 def test_every_setting_of_pretraining_is_read_everywhere():
-    cfg = load('joint_own_vitb_edge', max_epochs=60, batch_size=4, start='a.pth', data_root='v')
+    cfg = load(
+        'joint_own_vitb_edge', max_epochs=60, batch_size=4, start='a.pth', data_root='v', lr=1e-3
+    )
     for branch in (cfg.model.ventral, cfg.model.dorsal):
         assert (branch.backbone.arch, branch.backbone.img_size) == ('tiny', 32)
     assert cfg.model.dorsal.backbone.num_frames == 4
     assert cfg.model.init_dorsal_from == 'a.pth'
     assert {(step.clip_len, step.frame_interval) for step in samplers(cfg)} == {(4, 2)}
     assert cfg.train_dataloader.batch_size == 4 and cfg.train_dataloader.dataset.data_root == 'v'
-    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1.5e-4 * 4 / 16)
-    assert cfg.auto_scale_lr.base_batch_size == 64
+    assert cfg.optim_wrapper.optimizer.lr == 1e-3
     assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin == 3
 
 
 def test_videomaes_pretraining_goes_on_with_every_setting_of_own_videos():
-    cfg = load('../videomae/continue_own_vitb', start='v.pth', data_root='v', batch_size=4)
+    cfg = load('../videomae/continue_own_vitb', start='v.pth', data_root='v', lr=1e-3)
     backbone = cfg.model.dorsal.backbone
     assert (backbone.arch, backbone.img_size, backbone.num_frames) == ('tiny', 32, 4)
     assert 'ventral' not in cfg.model and not backbone.with_cls_token
     assert cfg.load_from == 'v.pth'
     assert {(step.clip_len, step.frame_interval) for step in samplers(cfg)} == {(4, 2)}
     assert cfg.train_dataloader.dataset.data_root == 'v'
-    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(7.5e-5 * 4 / 16)
+    assert cfg.optim_wrapper.optimizer.lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'joint_own_vitb_edge',
+        '../videomae/continue_own_vitb',
+        'finetune_own_vitb',
+        'few_shot_own_vitb',
+    ],
+)
+def test_on_one_gpu_the_learning_rate_is_meant_for_the_batch(name):
+    assert remarks(load(name), processes=1) == []
+    (remark,) = remarks(load(name), processes=2)
+    assert 'is meant for 8 samples a step, and there are 16' in remark
 
 
 def test_lists_and_other_weights():
+    cfg = load('finetune_own_vitb', train_list='a.txt')
+    assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 0.75
     cfg = load('finetune_own_vitb', train_list='a.txt', start=None)
     assert cfg.model.backbone.init_cfg is None
+    assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 1.0
     both = [cfg.train_dataloader.dataset, cfg.val_dataloader.dataset]
     assert [(d.ann_file, d.split) for d in both] == [('a.txt', 'train'), ('a.txt', 'val')]
     cfg = load('finetune_own_vitb', train_list='a.txt', val_list='b.txt', with_cls_token=False)
