@@ -127,7 +127,7 @@ def run(cfg, folder, name):
     cfg.work_dir, cfg.experiment_name, cfg.log_level = str(folder), name, 'WARNING'
     for key in cfg:
         if key.endswith('_dataloader'):
-            cfg[key].update(num_workers=0, persistent_workers=False, pin_memory=False)
+            cfg[key].update(pin_memory=False)
     return Runner.from_cfg(cfg)
 
 

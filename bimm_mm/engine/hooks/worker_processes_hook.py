@@ -36,11 +36,12 @@ class WorkerProcessesHook(Hook):
         self._workers: int | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Give the training loader its workers, and let them have more files open."""
+        """Give the loaders of training and validation their workers, and more open files."""
         raised = raise_open_files()
         if raised is not None:
             print_log(f'The limit of open files is {raised[1]} now, not {raised[0]}', 'current')
         self._set(runner, 'train')
+        self._set(runner, 'val')  # now, since other hooks wrap what its workers begin with
         loop = runner.train_loop
         if isinstance(getattr(loop, 'dataloader_iterator', None), _InfiniteDataloaderIterator):
             loop.dataloader_iterator = _InfiniteDataloaderIterator(loop.dataloader)

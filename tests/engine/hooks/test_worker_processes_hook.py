@@ -33,13 +33,17 @@ class NotesMakers(BaseModel):
         return dict(loss=self.weight.sum()) if mode == 'loss' else [BaseDataElement()]
 
 
-def run(tmp_path, name, epochs=2, by_iteration=False, exact=True, **settings):
+def run(tmp_path, name, epochs=2, by_iteration=False, exact=True, stop=False, **settings):
     loader = dict(dataset=dict(type='Makers'), collate_fn=dict(type='pseudo_collate'), batch_size=1)
     train = dict(loader, sampler=dict(type='DefaultSampler', shuffle=True), **settings)
     loop = dict(type='EpochBasedTrainLoop', max_epochs=epochs)
     if by_iteration:
         loop = dict(type='IterBasedTrainLoop', max_iters=12, val_interval=100)
     hooks = dict(exact_resume=dict(type='ExactResumeHook')) if exact else {}
+    if stop:
+        hooks |= dict(
+            checkpoint=dict(type='WholeCheckpointHook'), stop=dict(type='StopOnSignalHook')
+        )
     runner = Runner.from_cfg(
         dict(
             model=dict(type='NotesMakers'),
@@ -89,6 +93,12 @@ def test_a_number_that_is_named_stays(tmp_path):
     assert (loader.num_workers, loader.persistent_workers) == (1, True)
     assert run(tmp_path, 'not', num_workers=1, persistent_workers=False)
     assert len(runner.model.made['predict']) == 3  # the validation's
+
+
+def test_the_validation_gets_workers_that_obey_signals_to_stop(tmp_path):
+    runner = run(tmp_path, 'stop', stop=True)
+    assert runner.val_loop.dataloader.num_workers == 3
+    assert os.getpid() not in runner.model.made['predict']
 
 
 @pytest.mark.parametrize(
