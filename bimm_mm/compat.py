@@ -58,11 +58,26 @@ MULTIMODAL_IMPORTS = {
     },
 }
 
+# What OpenMMLab's modules ask of NumPy, and NumPy 1.24 (float), 2.0 (Inf, NAN) and 2.4 removed.
+NUMPY_IMPORTS = {
+    'mmaction.datasets.transforms.pose_transforms': 'Inf',
+    'mmaction.evaluation.functional.accuracy': 'trapz',
+    'mmaction.evaluation.functional.ava_evaluation.metrics': 'NAN',
+    'mmaction.evaluation.metrics.multimodal_metric': 'in1d',
+    'mmaction.utils.misc': 'Inf',
+    'mmcv.ops.pixel_group': 'float',
+    'mmdet.evaluation.functional.ytviseval': 'float',
+    'mmpretrain.evaluation.metrics.retrieval': 'in1d',
+}
+# the same under the names of today
+NUMPY_NAMES = {'Inf': 'inf', 'NAN': 'nan', 'in1d': 'isin', 'trapz': 'trapezoid', 'float': 'float64'}
+
 
 def apply() -> None:
     """Apply the bridges that concern imports and checkpoints; a second call changes nothing."""
     provide_mmaction_drn()
     disable_broken_multimodal()
+    provide_removed_numpy_names()
     allow_checkpoint_classes()
     refuse_code_in_checkpoints()
     order_fsdp_optimizer_state()
@@ -142,6 +157,18 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         return spec
 
 
+def _act_after_import(actions: dict[str, Callable[[types.ModuleType], None]]) -> None:
+    """Do the actions now for modules that were imported already, for others when they will be."""
+    done = {
+        n for finder in sys.meta_path if isinstance(finder, _AfterImport) for n in finder.actions
+    }
+    actions = {name: action for name, action in actions.items() if name not in done}
+    if actions:
+        sys.meta_path.insert(0, _AfterImport(actions))
+    for name in actions.keys() & sys.modules.keys():
+        actions[name](sys.modules[name])
+
+
 def _missing_names(names: dict[str, str]) -> list[str]:
     """Those of ``{module: 'name name ...'}`` that cannot be imported, as ``module.name``."""
     missing = []
@@ -185,13 +212,40 @@ def disable_broken_multimodal() -> None:
     transformers: placeholders that raise on use. This bridge sends them there if, and only if, a
     name they import is missing, and warns. transformers is imported only when they are about to.
     """
-    names = [f'{package}.utils.dependency' for package in MULTIMODAL_IMPORTS]
-    if any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
-        return
-    sys.meta_path.insert(0, _AfterImport(dict.fromkeys(names, _switch_multimodal_off)))
-    for name in names:
-        if name in sys.modules and f'{name.split(".")[0]}.models' not in sys.modules:
-            _switch_multimodal_off(sys.modules[name])
+    packages = [name for name in MULTIMODAL_IMPORTS if f'{name}.models' not in sys.modules]
+    names = [f'{name}.utils.dependency' for name in packages]
+    _act_after_import(dict.fromkeys(names, _switch_multimodal_off))
+
+
+# mmaction2 1.2.0, mmcv 2.1.0, mmdet 3.3.0, mmpretrain 1.2.0 with NumPy 2 --------------------------
+
+
+class _NumPy(types.ModuleType):
+    """NumPy, with the names that a module still asks for and NumPy has removed."""
+
+    def __init__(self, removed: list[str]):
+        super().__init__('numpy')
+        vars(self).update({name: getattr(np, NUMPY_NAMES[name]) for name in removed})
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+
+def _give_removed_names(module: types.ModuleType) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # NumPy warns of a name that it has removed or will remove
+        removed = [n for n in NUMPY_IMPORTS[module.__name__].split() if not hasattr(np, n)]
+    if removed:
+        module.np = _NumPy(removed)
+
+
+def provide_removed_numpy_names() -> None:
+    """Let OpenMMLab's modules use ``np.NAN``, ``np.Inf`` and others with a NumPy that has none.
+
+    AVA's metric is one: a class without boxes raises AttributeError. Each module gets a NumPy of
+    its own with the missing names; NumPy itself stays as it is, for whoever asks what it has.
+    """
+    _act_after_import(dict.fromkeys(NUMPY_IMPORTS, _give_removed_names))
 
 
 # mmengine 0.10.7 with torch >= 2.6 ----------------------------------------------------------------

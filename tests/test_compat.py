@@ -170,6 +170,45 @@ def test_nothing_is_said_where_multimodal_is_off_anyway(tmp_path):
     assert output(IMPORT, root).endswith('False []')
 
 
+# Names that NumPy 2 removed ----------------------------------------------------------------------
+
+AVA_METRICS = 'mmaction.evaluation.functional.ava_evaluation.metrics'
+ASK_FOR_NAN = {
+    f'{AVA_METRICS.replace(".", "/")}.py': """
+        import numpy as np
+        def no_boxes():
+            return np.NAN, np.arange(2).sum()
+    """
+}
+
+
+@pytest.mark.parametrize('before', [True, False], ids=['imported before', 'imported after'])
+def test_a_module_keeps_the_names_that_numpy_has_removed(tmp_path, before):
+    root = write(tmp_path, ASK_FOR_NAN)
+    code = f"""
+        import numpy
+        vars(numpy).pop('NAN', None)  # as NumPy 2 has it
+        {f'import {AVA_METRICS}' if before else ''}
+        from bimm_mm import compat
+        compat.provide_removed_numpy_names()
+        from {AVA_METRICS} import no_boxes
+        print(*no_boxes(), hasattr(numpy, 'NAN'))
+    """
+    assert output(code, root) == 'nan 1 False'
+
+
+def test_a_module_whose_names_numpy_has_keeps_numpy(tmp_path):
+    code = f"""
+        import numpy
+        numpy.NAN = 'its own'
+        from bimm_mm import compat
+        compat.provide_removed_numpy_names()
+        import {AVA_METRICS} as metrics
+        print(metrics.np is numpy)
+    """
+    assert output(code, write(tmp_path, ASK_FOR_NAN)) == 'True'
+
+
 def test_importing_the_toolkit_imports_none_of_the_big_packages():
     code = """
         import sys, bimm_mm

@@ -3,7 +3,7 @@
 #   install.sh core   what the demo and pretraining need: torch, mmengine, mmcv-lite (minutes)
 #   install.sh        everything: mmcv compiled in place of mmcv-lite, OpenMMLab's libraries, test tools
 # In either order, and again at any time, also after an interruption: what is there already is kept.
-# PYTHON chooses the interpreter (3.10 to 3.12).
+# PYTHON chooses the interpreter (3.10 to 3.13).
 set -euo pipefail
 what=${1:-all}
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -44,19 +44,19 @@ children() {
   echo "$1"
 }
 
-fits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+fits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
 # 1. The machine: everything that would stop the installation later is checked before it starts.
 if [ -n "${PYTHON:-}" ]; then
   command -v "$PYTHON" >/dev/null || fail "PYTHON=$PYTHON is not a program"
-  fits "$PYTHON" || fail "PYTHON=$PYTHON is $("$PYTHON" --version 2>&1); Python 3.10, 3.11 or 3.12 is needed"
+  fits "$PYTHON" || fail "PYTHON=$PYTHON is $("$PYTHON" --version 2>&1); Python 3.10 to 3.13 is needed"
   python=$PYTHON
 else
   python=
-  for name in python3 python3.12 python3.11 python3.10; do
+  for name in python3 python3.13 python3.12 python3.11 python3.10; do
     if command -v "$name" >/dev/null && fits "$name"; then python=$name; break; fi
   done
-  [ -n "$python" ] || fail "no Python 3.10, 3.11 or 3.12 found (python3 is: $(python3 --version 2>/dev/null || echo missing)); \
+  [ -n "$python" ] || fail "no Python 3.10 to 3.13 found (python3 is: $(python3 --version 2>/dev/null || echo missing)); \
 install one, or name it: make PYTHON=/path/to/python3.11 ..."
 fi
 "$python" -c 'import venv, ensurepip' 2>/dev/null ||
