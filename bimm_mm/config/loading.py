@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -43,7 +44,12 @@ def find_config(path: str | os.PathLike, folder: str | os.PathLike = CONFIGS) ->
     )
 
 
-def merge_config(config: str | None, options: dict, checkpoint: str | None = None) -> Config:
+def merge_config(
+    config: str | None,
+    options: dict,
+    checkpoint: str | None = None,
+    needs: Sequence[str] = (),
+) -> Config:
     """Load a config and merge overrides, ``{'train_dataloader.batch_size': 4, ...}``, into it.
 
     An override of one of the recipe's variables, ``{'num_classes': 5}``, holds wherever the recipe
@@ -53,14 +59,25 @@ def merge_config(config: str | None, options: dict, checkpoint: str | None = Non
         config: Its file, or a recipe's name. None for the one that ``checkpoint`` was trained with.
         options: The overrides.
         checkpoint: Read where there is no config.
+        needs: What the config must have, such as ('model', 'train_dataloader').
 
     Raises:
         ConfigError: There is no such file, it cannot be evaluated, it imports a package that is not
-            installed, or an override, or a variable that the file sets, reaches nothing.
+            installed, it lacks something, or an override, or a variable that the file sets, reaches
+            nothing.
         OSError, ValueError: There is no such checkpoint, or it is none.
     """
     if config is None:
-        return _merge_into_checkpoints(checkpoint, options)
+        cfg = _merge_into_checkpoints(checkpoint, options)
+    else:
+        cfg = _merge_into_file(config, options)
+    for name in needs:
+        if not cfg.get(name):
+            raise ConfigError(f'{config or checkpoint} has no {name}')
+    return cfg
+
+
+def _merge_into_file(config: str, options: dict) -> Config:
     path = find_config(config, CONFIGS)
     try:
         cfg = read_file(path)

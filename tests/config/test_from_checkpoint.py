@@ -75,3 +75,10 @@ def test_the_config_may_be_left_out(words, meant):
     args = argparse.Namespace(**dict(zip(('config', 'checkpoint', 'files'), words, strict=True)))
     take_config_from_checkpoint(args, 'files')
     assert (args.config, args.checkpoint, args.files) == meant
+
+
+def test_what_a_tool_needs_and_the_config_lacks_is_named(tmp_path):
+    config = tmp_path / 'empty.py'
+    config.write_text("default_scope = 'mmengine'\nmodel = dict(type='BimmViT')\n")
+    with pytest.raises(ConfigError, match='empty.py has no train_dataloader'):
+        merge_config(str(config), {}, needs=('model', 'train_dataloader'))

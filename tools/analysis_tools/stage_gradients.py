@@ -66,7 +66,9 @@ def main() -> None:
     if args.batches < 1:
         parser.error(f'--batches {args.batches} must be at least 1')
     try:
-        cfg = merge_config(args.config, args.cfg_options, args.checkpoint)
+        cfg = merge_config(
+            args.config, args.cfg_options, args.checkpoint, ('model', 'train_dataloader')
+        )
         init_default_scope(cfg.get('default_scope') or 'mmengine')
         forget_initialization(cfg.model)
         set_random_seed(0)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import bimm_mm  # noqa: F401
 from bimm_mm.cli.arguments import add_config_options, fail
-from bimm_mm.config.loading import read_config
+from bimm_mm.config.loading import merge_config
 from bimm_mm.datasets.clip_views import ClipViewsDataset, jitter_colors
 from bimm_mm.models.checkpoints import check_fit
 from bimm_mm.utils.checkpoint import read_checkpoint
@@ -71,7 +71,7 @@ def main() -> None:
     args = parse_args()
     try:
         state = read_checkpoint(args.checkpoint)['state_dict']
-        cfg = read_config(args.config, args.cfg_options, 'none', None)
+        cfg = merge_config(args.config, args.cfg_options, needs=('model', 'train_dataloader'))
         init_default_scope(cfg.get('default_scope') or 'mmengine')
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
         if not isinstance(dataset, ClipViewsDataset):

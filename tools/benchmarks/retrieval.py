@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import bimm_mm  # noqa: F401
 from bimm_mm.cli.arguments import add_config_options, fail
 from bimm_mm.config.check import ConfigError
-from bimm_mm.config.loading import read_config
+from bimm_mm.config.loading import merge_config
 from bimm_mm.evaluation.functional.retrieval import text_to_video
 from bimm_mm.models import VideoTextContrast
 from bimm_mm.models.checkpoints import check_fit
@@ -44,11 +44,9 @@ def embed(
     """Embeddings of the videos, of their captions, and the captions.
 
     Raises:
-        ConfigError: The config has no contrast, or no data.
+        ConfigError: The config has no contrast.
         ValueError: The weights do not fit.
     """
-    if not cfg.get('retrieval_dataloader'):
-        raise ConfigError(f'{cfg.filename} has no retrieval_dataloader')
     torch.manual_seed(0)  # for random weights
     model = MODELS.build(cfg.model)
     contrasts = [m for m in model.modules() if isinstance(m, VideoTextContrast)]
@@ -80,7 +78,7 @@ def main() -> None:
     args = parse_args()
     try:
         state = read_checkpoint(args.checkpoint)['state_dict'] if args.checkpoint else None
-        cfg = read_config(args.config, args.cfg_options, 'none', None)
+        cfg = merge_config(args.config, args.cfg_options, needs=('model', 'retrieval_dataloader'))
         init_default_scope(cfg.get('default_scope') or 'mmengine')
         print(text_to_video(*embed(cfg, state, args.checkpoint)))
     except (ImportError, OSError, ValueError) as error:  # ConfigError is a ValueError

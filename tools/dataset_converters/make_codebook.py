@@ -47,7 +47,7 @@ def main() -> None:
     """Read clips, cluster their patches, write the codebook."""
     args = parse_args()
     try:
-        cfg = merge_config(args.config, {})
+        cfg = merge_config(args.config, {}, needs=('train_dataloader',))
         init_default_scope(cfg.get('default_scope', 'mmengine'))
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
         random.seed(args.seed)

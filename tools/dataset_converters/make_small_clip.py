@@ -63,7 +63,7 @@ def main() -> None:
     """Read the config, train, write."""
     args = parse_args()
     try:
-        cfg = merge_config(args.config, {})
+        cfg = merge_config(args.config, {}, needs=('train_dataloader',))
         init_default_scope(cfg.get('default_scope', 'mmengine'))
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
         random.seed(args.seed)

@@ -52,7 +52,7 @@ def load(args: argparse.Namespace) -> Config:
     Raises:
         ConfigError: For whatever would stop training.
     """
-    cfg = merge_config(args.config, args.cfg_options)
+    cfg = merge_config(args.config, args.cfg_options, needs=('model', 'train_dataloader'))
     cfg.model.pop('init_dorsal_from', None)  # weights are not needed
     for name in ('ventral', 'dorsal'):
         if name in cfg.model:

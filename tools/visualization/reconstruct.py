@@ -168,7 +168,9 @@ def main() -> None:
     """Draw a picture and an animation of each file."""
     args = parse_args()
     try:
-        cfg = merge_config(args.config, args.cfg_options, args.checkpoint)
+        cfg = merge_config(
+            args.config, args.cfg_options, args.checkpoint, ('model', 'train_dataloader')
+        )
         init_default_scope(cfg.get('default_scope') or 'mmengine')
         model = load_model(cfg, args.checkpoint)
         everything = read_files(model, cfg, args) if args.files else read_samples(model, cfg, args)

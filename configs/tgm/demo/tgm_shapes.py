@@ -23,11 +23,13 @@ model = dict(
         with_cls_token=False,
     ),
     # the map of so small a CLIP is inverted, as those of published ones often are: patches around
-    # the object are more like the caption than its own. 'bottom' hides the object
+    # the object are more like the caption than its own. 'bottom' hides the object. All of what the
+    # caption speaks of, if nothing is soft: then the contrast has nothing to learn from
     masking=dict(
         type='TextGuidedMasking',
         ratio=0.6,
         order='bottom',
+        softness=0.3,
         guide=dict(type='ClipGuide', checkpoint=clip),
     ),
     neck=dict(
