@@ -5,7 +5,7 @@ from mmengine.registry import DATASETS
 
 from .moving_shapes import MovingShapesDataset
 
-LABELS = ('motion', 'shape', 'texture')
+LABELS = ('motion', 'shape', 'texture', 'camera')
 
 
 @DATASETS.register_module()
@@ -16,17 +16,19 @@ class LabeledShapesDataset(MovingShapesDataset):
     label.
 
     Args:
-        label: 'motion', 'shape' or 'texture'.
+        label: 'motion', 'shape', 'texture', or 'camera' where there are ``camera_speeds``.
         **kwargs: As :class:`MovingShapesDataset`, with ``num_frames``.
 
     Raises:
-        ValueError: For another ``label``.
+        ValueError: For another ``label``, or one that the clips do not have.
     """
 
     def __init__(self, label: str, **kwargs) -> None:
         if label not in LABELS:
             raise ValueError(f'label={label!r} must be one of {", ".join(LABELS)}')
         super().__init__(**kwargs)
+        if label not in self.labels:
+            raise ValueError(f"label='camera' needs camera_speeds, but got {self.camera_speeds!r}")
         self.label = label
 
     def __getitem__(self, index: int) -> dict:

@@ -3,8 +3,7 @@
 Everything in this file is our choice; the paper trains on real data only.
 """
 
-import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,8 +11,11 @@ from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 from torch.utils.data import Dataset
 
+from .clip_cache import ClipCache
+from .shape_fields import SHAPES, TEXTURES
+from .shape_scenes import CHROMA, DESIGN_SIZE, LUMA_WEIGHTS, OUTLINES, VERSION, WAVES, Scene
+
 # Lengths are in "design pixels", of which a frame has 32 per side whatever its real size.
-DESIGN_SIZE = 32
 # Few values are drawn at random, so that what is masked can be inferred from what is visible: the
 # shape is large, its texture repeats every quarter of a side, and the background is smooth.
 RADIUS = (9.5, 10.5)  # of the disc; the other shapes have the disc's area
@@ -26,64 +28,11 @@ BACKGROUND_WAVELENGTH = (24.0, 48.0)
 # weak ones (0.28 or less), so that contours and texture are different things to predict.
 BRIGHT, DARK, BACKGROUND = (215.0, 235.0), (165.0, 180.0), (25.0, 45.0)
 BACKGROUND_CONTRAST = (10.0, 20.0)
-CHROMA = 40.0
-LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 # Compass names for the directions, y pointing down as in images.
 DIRECTION_NAMES = {
     4: ('right', 'down', 'left', 'up'),
     8: ('right', 'down-right', 'down', 'down-left', 'left', 'up-left', 'up', 'up-right'),
-}
-
-Field = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    # The distance to the lower edge, and to the other two, which mirror each other in x.
-    return np.maximum(y, np.abs(x) * 0.8660254 - y * 0.5) - 0.7776
-
-
-def _plus(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    x, y = np.abs(x), np.abs(y)
-    return np.maximum(np.minimum(x, y) - 0.3963, np.maximum(x, y) - 1.1890)
-
-
-def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    # One fifth of a turn holds one point of the star; folded at the tip, one straight edge.
-    fifth = 2 * np.pi / 5
-    angle = np.arctan2(x, -y)
-    angle = np.abs(angle - fifth * np.rint(angle / fifth))
-    return np.hypot(x, y) * np.cos(angle - 1.1122) - 0.6471
-
-
-# Signed distances to the outline, negative inside, for shapes with the area of the unit disc
-# (so that no shape is told from its area). Axes point right and down.
-SHAPES: dict[str, Field] = {
-    'disc': lambda x, y: np.hypot(x, y) - 1.0,
-    'square': lambda x, y: np.maximum(np.abs(x), np.abs(y)) - 0.8862,
-    'triangle': _triangle,
-    'plus': _plus,
-    'ring': lambda x, y: np.abs(np.hypot(x, y) - 0.8660) - 0.2887,
-    'star': _star,
-}
-
-
-def _stripes(position: np.ndarray) -> np.ndarray:
-    return 0.25 - np.abs(position - np.rint(position))
-
-
-def _checker(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    x, y = _stripes(x), _stripes(y)
-    return np.where((x > 0) == (y > 0), 1, -1) * np.minimum(np.abs(x), np.abs(y))
-
-
-# Signed distances to the edges between a texture's two colors, for a period of one. Each
-# covers half of the plane with either color (so that no texture is told from its mean).
-TEXTURES: dict[str, Field] = {
-    'horizontal stripes': lambda x, y: _stripes(y),
-    'vertical stripes': lambda x, y: _stripes(x),
-    'checker': _checker,
-    'dots': lambda x, y: 0.3989 - np.hypot(x - np.rint(x), y - np.rint(y)),
 }
 
 
@@ -95,10 +44,18 @@ TEXTURES_IN_WORDS = {
     'dots': ('dotted ', ''),
 }
 
+STILL = 'still'  # the motion of a camera
+SHAPE_SETS = dict(simple=SHAPES, outlines=OUTLINES)
+TEXTURE_SETS = dict(edges=TEXTURES, waves=WAVES)
+
 
 @DATASETS.register_module()
 class MovingShapesDataset(Dataset):
     """Textured shapes that move over a smooth static background, made on demand.
+
+    Arguments make it harder: ``shapes``, ``textures``, ``camera_speeds``, ``distractors`` and
+    ``occluders``. With any of them, scenes are those of :mod:`.shape_scenes`: smaller objects of
+    any orientation, and a background with structure of its own.
 
     Each sample has three labels: ``motion`` (direction and speed), ``shape`` and ``texture``.
     The labels follow a full factorial: each run of ``num_motions * 6 * 4`` samples (192 by
@@ -126,11 +83,25 @@ class MovingShapesDataset(Dataset):
             per frame at ``size=32``), each above 0 and at most 4: beyond half a period of the
             texture per frame, its direction would be ambiguous.
         cache: Keep each sample in memory once made (3 * T * size ** 2 bytes per sample).
-            The cache is shared with forked DataLoader workers; spawned workers start their own.
+            The cache is shared with forked DataLoader workers; spawned workers start their own. The
+            path of a folder keeps them in a file of it, for later runs, too.
         captions: Whether samples have a true caption, as 'a dotted star moves left, fast'.
+        shapes: 'simple', the six; or 'outlines', 16 of one area, mean radius and spread of the
+            radius: stars, flowers, gears and pinwheels of three to six parts.
+        textures: 'edges', the four; or 'waves', six of one contrast and wavelength: waves in four
+            directions, and two grids of two of them.
+        camera_speeds: Speeds of a camera that moves in any of ``directions``, in the units of
+            ``speeds``, 0 for one that stands still. The label ``camera`` is its motion. All things
+            then move against it in the picture, and ``motion`` stays that of the object in the
+            world. Empty: it stands still, and there is no such label.
+        distractors: Objects behind the one that the labels are of. They have its shapes, colors and
+            speeds, drawn at random, and no texture: that is how it is told from them.
+        occluders: Posts and beams in front, which stand still in the world.
+        max_turn: Objects are turned by a random angle up to it either way, in degrees; counts where
+            one of the arguments above is given.
 
     Raises:
-        TypeError: If ``length``, ``seed``, ``size`` or ``num_frames`` is no integer.
+        TypeError: If an argument that is a number is no integer.
         ValueError: If an argument is outside its range.
         MemoryError: If the cache cannot be allocated.
 
@@ -138,7 +109,7 @@ class MovingShapesDataset(Dataset):
 
     - ``inputs`` (torch.uint8): RGB, (3, T, size, size), or (3, size, size) for images.
     - ``data_samples`` (BaseDataElement): ``motion``, ``shape``, ``texture`` and ``sample_idx``,
-      all int; with ``captions`` also ``caption``, a text.
+      all int; with ``camera_speeds`` also ``camera``, with ``captions`` also ``caption``, a text.
     """
 
     def __init__(
@@ -149,8 +120,14 @@ class MovingShapesDataset(Dataset):
         num_frames: int | None = 8,
         directions: int = 4,
         speeds: Sequence[float] = (1.0, 2.5),
-        cache: bool = True,
+        cache: bool | str = True,
         captions: bool = False,
+        shapes: str = 'simple',
+        textures: str = 'edges',
+        camera_speeds: Sequence[float] = (),
+        distractors: int = 0,
+        occluders: int = 0,
+        max_turn: float = 180.0,
     ) -> None:
         _check_int('length', length, minimum=1)
         _check_int('seed', seed, minimum=0)
@@ -159,36 +136,51 @@ class MovingShapesDataset(Dataset):
             _check_int('num_frames', num_frames, minimum=1)
         if directions not in DIRECTION_NAMES:
             raise ValueError(f'directions must be 4 or 8, but got {directions!r}')
-        _check_speeds(speeds)
-        self.length = length
-        self.seed = seed
-        self.size = size
-        self.num_frames = num_frames
-        self.captions, self.speeds = captions, tuple(speeds)
-
-        angles = 2 * np.pi * np.arange(directions) / directions
-        units = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        # (motions, 2), x and y in pixels per frame; speeds vary fastest.
-        self._velocities = (units[:, None] * np.array(speeds)[:, None]).reshape(-1, 2)
-        self._velocities *= size / DESIGN_SIZE
-        self.metainfo = dict(
-            motion_classes=tuple(
-                f'{name} at {speed:g}' for name in DIRECTION_NAMES[directions] for speed in speeds
-            ),
-            shape_classes=tuple(SHAPES),
-            texture_classes=tuple(TEXTURES),
+        _check_speeds('speeds', speeds)
+        _check_speeds('camera_speeds', camera_speeds, may_stand=True)
+        _check_int('distractors', distractors, minimum=0)
+        _check_int('occluders', occluders, minimum=0)
+        self.length, self.seed, self.size, self.num_frames = length, seed, size, num_frames
+        self.captions, self.speeds, self.camera_speeds = captions, tuple(speeds), camera_speeds
+        if not 0 <= max_turn <= 180:
+            raise ValueError(f'max_turn must be 0 to 180 degrees, but got {max_turn!r}')
+        self.distractors, self.occluders, self.max_turn = distractors, occluders, max_turn
+        _check_choice('shapes', shapes, SHAPE_SETS)
+        _check_choice('textures', textures, TEXTURE_SETS)
+        self.shapes, self.textures = shapes, textures
+        self._plain = (shapes, textures, tuple(camera_speeds), distractors, occluders) == (
+            *('simple', 'edges', (), 0, 0),
         )
+        motions, self._velocities = _motions(directions, speeds, size)
+        self.metainfo = dict(
+            motion_classes=motions,
+            shape_classes=tuple(SHAPE_SETS[shapes]),
+            texture_classes=tuple(TEXTURE_SETS[textures]),
+        )
+        if camera_speeds:
+            names, self._camera_velocities = _motions(directions, camera_speeds, size)
+            self.metainfo['camera_classes'] = names
         counts = [len(classes) for classes in self.metainfo.values()]
         order = np.argsort(self._draw(0, np.prod(counts), stream=1))
         combination = order[np.arange(length) % len(order)]
-        motion, shape, texture = np.unravel_index(combination, counts)
+        values = np.unravel_index(combination, counts)
         #: dict[str, np.ndarray]: Labels of all samples, (length,) each, without rendering.
-        self.labels = dict(motion=motion, shape=shape, texture=texture)
-
+        self.labels = {
+            name.removesuffix('_classes'): value
+            for name, value in zip(self.metainfo, values, strict=True)
+        }
         frames = (num_frames,) if num_frames is not None else ()
         self._sample_shape = (3, *frames, size, size)
         self._grid = np.arange(size, dtype=np.float32) + 0.5
-        self._cache = self._allocate_cache() if cache else None
+        described = dict(
+            seed=seed,
+            size=size,
+            frames=num_frames,
+            velocities=[self._velocities, getattr(self, '_camera_velocities', None)],
+            scene=[VERSION, shapes, textures, distractors, occluders, max_turn],
+        )
+        self._keep, self._described = cache, described
+        self._cache = self._allocate_cache()
 
     def __len__(self) -> int:
         return self.length
@@ -203,55 +195,80 @@ class MovingShapesDataset(Dataset):
             raise IndexError(f'index must be in [0, {self.length}), but got {index}')
         index = int(index)
         labels = {name: int(values[index]) for name, values in self.labels.items()}
+        render = self._render if self._plain else self._render_scene
         if self._cache is None:
-            pixels = self._render(index, **labels)
+            pixels = render(index, **labels)
         else:
-            made, clips = self._cache
-            if not made[index]:
-                clips[index] = self._render(index, **labels)
-                made[index] = True  # last, as another worker may be looking
-            pixels = clips[index].copy()
+            pixels = self._cache.get(index, lambda: render(index, **labels))
         metainfo = dict(caption=self.describe(**labels)) if self.captions else None
         sample = BaseDataElement(metainfo=metainfo, **labels, sample_idx=index)
         return dict(inputs=torch.from_numpy(pixels), data_samples=sample)
 
-    def describe(self, motion: int, shape: int, texture: int) -> str:
+    def describe(self, motion: int, shape: int, texture: int, camera: int | None = None) -> str:
         """The caption of clips with these labels; without their motion for images."""
-        looks = TEXTURES_IN_WORDS[self.metainfo['texture_classes'][texture]]
+        name = self.metainfo['texture_classes'][texture]
+        looks = TEXTURES_IN_WORDS.get(name, ('', f' with {name}'))
         text = f'a {looks[0]}{self.metainfo["shape_classes"][shape]}{looks[1]}'
         if self.num_frames is None:
             return text
-        direction, speed = self.metainfo['motion_classes'][motion].split(' at ')
-        rank = sorted(self.speeds).index(self.speeds[motion % len(self.speeds)])
-        words = {1: [''], 2: [', slowly', ', fast']}.get(len(self.speeds))
-        return f'{text} moves {direction}{words[rank] if words else f", at speed {speed}"}'
+        text = f'{text} moves {_in_words(self.metainfo["motion_classes"][motion], self.speeds)}'
+        if camera is None:
+            return text
+        name = self.metainfo['camera_classes'][camera]
+        if name == STILL:
+            return f'{text}; the camera stands still'
+        return f'{text}; the camera moves {_in_words(name, self.camera_speeds)}'
 
     def __getstate__(self) -> dict:
-        # Anonymous shared memory survives a fork but not pickling.
-        return {**self.__dict__, '_cache': self._cache is not None}
+        # Shared memory survives a fork but not pickling.
+        return {**self.__dict__, '_cache': None}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
-        self._cache = self._allocate_cache() if state['_cache'] else None
+        self._cache = self._allocate_cache()
 
-    def _allocate_cache(self) -> tuple[np.ndarray, np.ndarray]:
-        # Anonymous mappings are shared by forked workers, take up memory only where they were
-        # written, and are not bound by the size of /dev/shm, which is small in containers.
-        num_bytes = self.length * (1 + int(np.prod(self._sample_shape)))
+    def _allocate_cache(self) -> ClipCache | None:
+        if not self._keep:
+            return None
+        folder = None if self._keep is True else self._keep
         try:
-            memory = np.frombuffer(mmap.mmap(-1, num_bytes), dtype=np.uint8)
-        except (OSError, ValueError, OverflowError) as error:
+            return ClipCache((self.length, *self._sample_shape), folder, self._described)
+        except MemoryError as error:
+            num_bytes = self.length * (1 + int(np.prod(self._sample_shape)))
             raise MemoryError(
                 f'cache=True needs {num_bytes / 2**30:.1f} GiB for length={self.length}, '
                 f'size={self.size}, num_frames={self.num_frames}; use cache=False'
             ) from error
-        made, clips = memory[: self.length], memory[self.length :]
-        return made, clips.reshape(self.length, *self._sample_shape)
 
     def _draw(self, index: int, count: int, stream: int = 0) -> np.ndarray:
         # A counter-based generator gives each index its own numbers, in any order.
         bits = np.random.Philox(key=[self.seed, stream], counter=[0, 0, 0, index])
         return np.random.Generator(bits).random(count)
+
+    def _render_scene(
+        self, index: int, motion: int, shape: int, texture: int, camera: int | None = None
+    ) -> np.ndarray:
+        """Draw one clip or image, as :meth:`_render`, that is not plain."""
+        bits = np.random.Philox(key=[self.seed, 2], counter=[0, 0, 0, index])
+        random = np.random.Generator(bits)
+        outlines = list(SHAPE_SETS[self.shapes].values())
+        still = np.zeros(2)
+        scene = Scene(
+            size=self.size,
+            num_frames=self.num_frames or 1,
+            shape=outlines[shape],
+            texture=list(TEXTURE_SETS[self.textures].values())[texture],
+            velocity=self._velocities[motion],
+            camera=still if camera is None else self._camera_velocities[camera],
+            others=[
+                self._velocities[random.integers(len(self._velocities))]
+                for _ in range(self.distractors)
+            ],
+            outlines=[outlines[random.integers(len(outlines))] for _ in range(self.distractors)],
+            occluders=self.occluders,
+            max_turn=self.max_turn,
+        )
+        return scene.render(random).reshape(self._sample_shape)
 
     def _render(self, index: int, motion: int, shape: int, texture: int) -> np.ndarray:
         """Draw one clip, (3, T, H, W), or one image, (3, H, W), uint8."""
@@ -305,14 +322,44 @@ def _mix(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarra
     return first + (second - first) * weight
 
 
-def _check_speeds(speeds: Sequence[float]) -> None:
+def _motions(
+    directions: int, speeds: Sequence[float], size: int
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of motions, and their velocities (motions, 2), x and y in pixels per frame."""
+    angles = 2 * np.pi * np.arange(directions) / directions
+    units = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    moving = [speed for speed in speeds if speed > 0]  # speeds vary fastest
+    velocities = (units[:, None] * np.array(moving)[:, None]).reshape(-1, 2)
+    names = [f'{name} at {speed:g}' for name in DIRECTION_NAMES[directions] for speed in moving]
+    if len(moving) < len(speeds):
+        names, velocities = [STILL, *names], np.concatenate([np.zeros((1, 2)), velocities])
+    return tuple(names), velocities * (size / DESIGN_SIZE)
+
+
+def _in_words(motion: str, speeds: Sequence[float]) -> str:
+    """A motion class as in a caption."""
+    direction, speed = motion.split(' at ')
+    moving = [f'{known:g}' for known in sorted(speeds) if known > 0]
+    words = {1: [''], 2: [', slowly', ', fast']}.get(len(moving))
+    return f'{direction}{words[moving.index(speed)] if words else f", at speed {speed}"}'
+
+
+def _check_choice(argument: str, name: str, known: dict[str, dict]) -> None:
+    if name not in known:
+        raise ValueError(f'{argument} must be {" or ".join(map(repr, known))}, but got {name!r}')
+
+
+def _check_speeds(name: str, speeds: Sequence[float], may_stand: bool = False) -> None:
     if not (
         isinstance(speeds, Sequence)
-        and 0 < len(speeds) == len(set(speeds))
-        and all(isinstance(speed, int | float) and 0 < speed <= MAX_SPEED for speed in speeds)
+        and (may_stand or len(speeds) > 0)
+        and len(speeds) == len(set(speeds))
+        and all(isinstance(speed, int | float) for speed in speeds)
+        and all(0 < speed <= MAX_SPEED or may_stand and speed == 0 for speed in speeds)
     ):
         raise ValueError(
-            f'speeds must be a sequence of different numbers above 0 and at most {MAX_SPEED} '
+            f'{name} must be a sequence of different numbers '
+            f'{"of 0 or more" if may_stand else "above 0"} and at most {MAX_SPEED} '
             f'(1/32 of a side per frame), but got {speeds!r}'
         )
 

@@ -10,6 +10,15 @@ from torch.utils.data import DataLoader
 
 from bimm_mm.datasets import MovingShapesDataset
 from bimm_mm.datasets.moving_shapes import LUMA_WEIGHTS, SHAPES, TEXTURES
+from bimm_mm.datasets.shape_scenes import (
+    ANGLES,
+    OUTLINES,
+    RELIEF,
+    WAVES,
+    Scene,
+    _covered,
+    _texture,
+)
 
 COMBINATIONS = 8 * 6 * 4
 
@@ -260,3 +269,135 @@ def test_captions_are_true():
     assert 'caption' not in MovingShapesDataset(**settings)[0]['data_samples']
     image = MovingShapesDataset(**settings, num_frames=None, captions=True)[0]['data_samples']
     assert 'moves' not in image.caption
+
+
+HARD = dict(
+    size=64,
+    shapes='outlines',
+    textures='waves',
+    speeds=(1.0, 2.0),
+    camera_speeds=(0.0, 1.0, 2.0),
+    distractors=2,
+    occluders=1,
+)
+
+
+def test_outlines_have_one_area_and_differ():
+    fine = (np.arange(400, dtype=np.float32) + 0.5) / 100 - 2
+    drawn = {
+        name: _covered(outline, fine[None, None], fine[None, :, None], 0.0, 100.0)
+        for name, outline in OUTLINES.items()
+    }
+    assert len(drawn) == 16
+    areas = np.array([image.sum() / 100**2 for image in drawn.values()])
+    np.testing.assert_allclose(areas, np.pi * (1 + RELIEF**2), rtol=0.01)
+    images = np.stack(list(drawn.values()))[:, 0]
+    overlap = [(a * b).sum() / (a + b - a * b).sum() for a in images for b in images]
+    assert (np.sort(np.reshape(overlap, (16, 16)), axis=1)[:, -2] < 0.9).all()
+
+
+def test_waves_have_one_contrast():
+    place = np.arange(400, dtype=np.float32) / 10
+    for directions in WAVES.values():
+        random = np.random.default_rng(0)
+        pattern = _texture(directions, place[None, None], place[None, :, None], random)
+        assert abs(pattern.mean()) < 0.02
+        np.testing.assert_allclose(pattern.var(), 1, atol=0.03)
+
+
+@pytest.mark.parametrize('part', [dict(shapes='outlines'), dict(textures='waves'), HARD])
+def test_labels_of_hard_clips_are_all_combinations(part):
+    dataset = MovingShapesDataset(length=5, cache=False, num_frames=4, **part)
+    combinations = np.prod([len(classes) for classes in dataset.metainfo.values()])
+    whole = MovingShapesDataset(length=int(combinations), cache=False, **part)
+    rows = np.stack(list(whole.labels.values()), axis=1)
+    assert len(np.unique(rows, axis=0)) == combinations
+    sample = dataset[3]
+    assert sample['inputs'].shape == (3, 4, *[part.get('size', 32)] * 2)
+    assert sample['inputs'].dtype == torch.uint8
+    assert ('camera' in sample['data_samples']) == ('camera_speeds' in part)
+    assert {name for name in dataset.labels} <= set(sample['data_samples'].keys())
+
+
+def test_the_picture_moves_against_the_camera():
+    arguments = dict(HARD, distractors=1, occluders=1, cache=False, num_frames=4)
+    dataset = MovingShapesDataset(length=1, **arguments)
+    scene = dict(shape=np.zeros((2, ANGLES), np.float32), texture=(0.0,))  # of no size
+    way = dict(right=(1, 0), down=(0, 1), left=(-1, 0), up=(0, -1), still=(0, 0))
+    for name, velocity in zip(
+        dataset.metainfo['camera_classes'], dataset._camera_velocities, strict=True
+    ):
+        direction, _, speed = name.partition(' at ')
+        pixels = 2 * int(speed or 0) * np.array(way[direction])
+        np.testing.assert_allclose(velocity, pixels, atol=1e-6)
+        drawn = Scene(64, 4, **scene, velocity=np.zeros(2), camera=velocity, occluders=1)
+        clip = drawn.render(np.random.default_rng(0)).astype(int)
+        for time in range(4):  # all of it stands still in the world
+            moved = np.roll(clip[:, 0], tuple(-time * pixels[::-1]), axis=(1, 2))
+            assert np.abs(clip[:, time] - moved).max() <= 1
+
+
+def test_the_object_moves_in_the_world_whatever_the_camera_does():
+    arguments = dict(HARD, distractors=0, occluders=0, cache=False, num_frames=3)
+    dataset = MovingShapesDataset(length=1, **arguments)
+    names = dataset.metainfo['camera_classes']
+    still = dataset._render_scene(0, 1, shape=2, texture=1, camera=names.index('still'))
+    right = dataset._render_scene(0, 1, shape=2, texture=1, camera=names.index('right at 1'))
+    np.testing.assert_array_equal(still[:, 0], right[:, 0])
+    for time in range(3):  # the same world, seen from 2 pixels further right every frame
+        seen = np.roll(still[:, time], -2 * time, axis=2).astype(int)
+        assert np.abs(seen - right[:, time]).max() <= 1
+
+
+def test_hard_frames_of_one_index_are_one_path():
+    short, long = (
+        MovingShapesDataset(length=3, cache=False, num_frames=frames, **HARD) for frames in (2, 6)
+    )
+    torch.testing.assert_close(pixels(short), pixels(long)[:, :, :2])
+    image = MovingShapesDataset(length=3, cache=False, num_frames=None, **HARD)
+    torch.testing.assert_close(pixels(image), pixels(short)[:, :, 0])
+
+
+def test_a_camera_is_in_the_caption():
+    dataset = MovingShapesDataset(length=40, cache=False, captions=True, **HARD)
+    names = dataset.metainfo
+    for index in range(40):
+        sample = dataset[index]['data_samples']
+        camera = names['camera_classes'][sample.camera]
+        pace = {'1': 'slowly', '2': 'fast'}.get(camera.split(' at ')[-1])
+        end = f'moves {camera.split()[0]}, {pace}' if pace else 'stands still'
+        assert sample.caption.endswith(f'; the camera {end}')
+        shape, texture = (names[f'{k}_classes'][sample.get(k)] for k in ('shape', 'texture'))
+        assert sample.caption.startswith(f'a {shape} with {texture} moves ')
+
+
+def test_clips_kept_in_a_folder_are_found_again(tmp_path, monkeypatch):
+    arguments = dict(length=6, cache=str(tmp_path), **HARD)
+    expected = pixels(MovingShapesDataset(**arguments))
+    assert len(list(tmp_path.iterdir())) == 1
+    other = pixels(MovingShapesDataset(seed=1, **arguments))
+    assert not torch.equal(other, expected) and len(list(tmp_path.iterdir())) == 2
+
+    def fail(*args, **kwargs):
+        raise AssertionError('rendered although the clip is kept')
+
+    monkeypatch.setattr(MovingShapesDataset, '_render_scene', fail)
+    again = MovingShapesDataset(**arguments)
+    torch.testing.assert_close(pixels(again), expected)
+    torch.testing.assert_close(pixels(pickle.loads(pickle.dumps(again))), expected)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(shapes='outline'), "shapes must be 'simple' or 'outlines', but got 'outline'"),
+        (dict(textures=3), "textures must be 'edges' or 'waves', but got 3"),
+        (dict(camera_speeds=(-1,)), 'camera_speeds must be .* of 0 or more'),
+        (dict(distractors=-1), 'distractors must be at least 0'),
+        (dict(occluders=-1), 'occluders must be at least 0'),
+        (dict(max_turn=200), 'max_turn must be 0 to 180 degrees, but got 200'),
+    ],
+)
+def test_bad_arguments_of_hard_clips_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MovingShapesDataset(length=4, **arguments)
