@@ -9,26 +9,30 @@ from matplotlib.figure import Figure
 
 from ..visualization.curves import SCALARS, Run, read_run
 from .plan import Study
-from .scores import SCORE_KINDS, scores_of
+from .scores import kinds_of, scores_of
 
 
 def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
     """Draw accuracies: a panel per label, a line per run, a point per seed, the mean as a bar."""
     labels = study.evaluation['labels']
     names = [name for name, found in results.items() if found]
-    height = 1.3 + 0.54 * len(names)
+    kinds = kinds_of(study.evaluation)
+    height = 1.3 + 0.18 * len(kinds) * len(names)
+    offsets = [0.78 * ((i + 0.5) / len(kinds) - 0.5) for i in range(len(kinds))]
     figure = Figure(figsize=(3.0 * len(labels) + 1.8, height), dpi=110, layout='constrained')
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
     for panel, label in zip(panels, labels, strict=True):
         for row, name in enumerate(names):
-            for offset, (key, kind) in zip((-0.26, 0, 0.26), SCORE_KINDS.items(), strict=True):
+            for offset, (key, kind) in zip(offsets, kinds.items(), strict=True):
                 values = 100 * np.array(scores_of(results[name], key, [label]))
                 if not len(values):
                     continue
                 first = row == 0 and label == labels[0]
                 text = kind.name if first else None
-                panel.barh(row + offset, values.mean(), 0.24, color=kind.color, alpha=0.35)
+                panel.barh(
+                    row + offset, values.mean(), 0.72 / len(kinds), color=kind.color, alpha=0.35
+                )
                 place = np.full(len(values), row + offset)
                 panel.plot(values, place, 'o', color=kind.color, markersize=3.5, label=text)
         panel.set(title=label, xlabel='accuracy in %', xlim=(0, 100))
@@ -36,7 +40,7 @@ def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
         panel.spines[['top', 'right']].set_visible(False)
     panels[0].set_yticks(range(len(names)), [study.runs[name].label for name in names], fontsize=8)
     panels[0].invert_yaxis()
-    figure.legend(loc='outside lower center', ncols=3, fontsize=8, frameon=False)
+    figure.legend(loc='outside lower center', ncols=len(kinds), fontsize=8, frameon=False)
     return figure
 
 

@@ -1,7 +1,8 @@
 """Evaluate the encoder of a run: linear probes, and finetuning on few labels."""
 
+import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,10 +16,12 @@ from torch.utils.data import DataLoader
 
 from ..config.check import ConfigError
 from ..config.loading import merge_config
+from ..evaluation.functional.attentive_probe import fit_attentive_probe
 from ..evaluation.functional.features import block_features, labeled_loaders
+from ..evaluation.functional.knn import knn_accuracy
 from ..evaluation.functional.linear_probe import fit_linear_probe
 from ..models.backbones.arch import read_arch
-from ..models.checkpoints import load_encoder, read_checkpoint
+from ..models.checkpoints import find_encoders, load_encoder, read_checkpoint
 from ..models.selfsup import load_ventral_encoder
 from .plan import Run, Study
 from .training import TIMED, WARM_UP, clock
@@ -96,7 +99,9 @@ class Evaluation:
     tokens are read, counted from 1; ``probe_few``, a number of labeled samples to which probes
     are fitted once more, as with all of them there may be nothing left to tell apart; and
     ``finetune``, a dict with ``dataset`` (overrides of the one of ``probe_train``),
-    ``batch_size``, ``steps``, ``warmup`` and ``lr``.
+    ``batch_size``, ``steps``, ``warmup`` and ``lr``. Where they are there, ``knn`` is a number of
+    nearest neighbors, and ``attentive`` a dict with ``steps``, ``batch_size`` and ``lr`` of an
+    attentive probe.
 
     Every encoder is evaluated as a video encoder, with the same code. One that was trained on
     frames alone gets its patch embedding inflated, as the dorsal branch starts.
@@ -126,7 +131,7 @@ class Evaluation:
         """Build a video encoder with the weights of a run, or random ones without a checkpoint."""
         dorsal = self.cfg.model.dorsal.backbone
         model = run.stages[-1].cfg.model if run.stages else self.cfg.model
-        backbone = dict(model.get('dorsal', model.get('ventral')).backbone)
+        backbone = dict(model.get('dorsal', model.get('ventral', model)).backbone)
         backbone.update({key: dorsal[key] for key in ('num_frames', 'tubelet_size')})
         set_random_seed(seed)
         encoder = MODELS.build(dict(backbone, out_type='avg_featmap'))
@@ -137,36 +142,72 @@ class Evaluation:
             )
         if checkpoint is not None:
             state = read_checkpoint(checkpoint)['state_dict']
-            if any(key.startswith('dorsal.') for key in state):
-                load_encoder(encoder, checkpoint, 'dorsal')
-            else:
+            if set(find_encoders(state).values()) == {'image'}:
                 load_ventral_encoder(encoder, str(checkpoint), state)
+            else:
+                load_encoder(encoder, checkpoint, 'dorsal')
         return encoder.to(self.device)
 
     def probe(self, encoder: nn.Module) -> dict[str, dict[str, float]]:
-        """Accuracy of linear probes on frozen features, fitted to all labeled samples, or few.
+        """Accuracy of probes on frozen features, fitted to all labeled samples, or few.
 
         Raises:
             ConfigError: The few do not have all classes.
         """
+        settings = self.settings
+        attentive = settings.get('attentive')
         (train, y), (test, y_test) = (
-            block_features(encoder, self.preprocessor, loader, self.labels)
+            block_features(encoder, self.preprocessor, loader, self.labels, bool(attentive))
             for loader in self.loaders
         )
-        x, x_test = (
-            torch.cat([features[i] for i in self.settings['probe_blocks']], dim=1)
-            for features in (train, test)
-        )
-        few = choose_few(y, self.settings['probe_few'])
-        return {
+        x, x_test = self._beside(train), self._beside(test)
+        every, few = torch.arange(len(x)), choose_few(y, settings['probe_few'])
+        scores = {
             name: {
                 label: fit_linear_probe(
                     (x[chosen], y[label][chosen]), (x_test, y_test[label])
                 ).value
                 for label in self.labels
             }
-            for name, chosen in (('probe', torch.arange(len(x))), ('probe_few', few))
+            for name, chosen in (('probe', every), ('probe_few', few))
         }
+        if settings.get('knn'):
+            mean, deviation = x.mean(0), x.std(0).clamp_min(1e-6)
+            x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
+            scores['knn'] = {
+                label: knn_accuracy((x, y[label]), (x_test, y_test[label]), settings['knn']).value
+                for label in self.labels
+            }
+        if attentive:
+            scores['attentive'] = {
+                label: fit_attentive_probe(
+                    (train[-1], y[label]), (test[-1], y_test[label]), **attentive
+                ).value
+                for label in self.labels
+            }
+        return scores
+
+    def trial(self, encoder: nn.Module, test: Mapping, labels: Sequence[str]) -> float:
+        """Mean accuracy of the linear probe over some labels, on other samples.
+
+        Args:
+            encoder: The encoder.
+            test: Overrides of the data set that is tested on.
+            labels: Which.
+        """
+        other = copy.deepcopy(self.cfg.probe_test)
+        other.dataset.update(test)
+        loaders = (self.loaders[0], Runner.build_dataloader(other))
+        (train, y), (found, y_test) = (
+            block_features(encoder, self.preprocessor, loader, labels) for loader in loaders
+        )
+        x, x_test = self._beside(train), self._beside(found)
+        scores = [fit_linear_probe((x, y[k]), (x_test, y_test[k])).value for k in labels]
+        return sum(scores) / len(scores)
+
+    def _beside(self, features: Sequence[Tensor]) -> Tensor:
+        """The mean tokens of the blocks that are probed, side by side."""
+        return torch.cat([features[i] for i in self.settings['probe_blocks']], dim=1)
 
     def finetune(self, encoder: nn.Module, steps: int, seed: int) -> dict[str, float]:
         """Accuracy after finetuning on few labeled clips, one linear head for each label.

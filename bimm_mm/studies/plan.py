@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
@@ -11,10 +12,13 @@ from mmengine.config import Config
 from ..config.check import ConfigError
 from ..config.loading import merge_config
 from ..config.paths import CONFIGS
+from .needs import Need
+from .search import Search
 
 UNITS = ('seconds', 'steps')
 
 
+RATE = 'optim_wrapper.optimizer.lr'
 # what of a config decides how a training goes; hooks and logs are left aside
 DECISIVE = ('model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg')
 
@@ -28,12 +32,14 @@ class Stage:
         cfg: What was in it when the study was read, with overrides.
         steps: Iterations; None where the budget decides.
         digest: A name for what is trained and how, without the number of steps.
+        options: The overrides.
     """
 
     config: Path
     cfg: Config
     steps: int | None
     digest: str
+    options: Mapping
 
     @classmethod
     def read(cls, config: Path, options: dict, steps: int | None) -> 'Stage':
@@ -43,7 +49,11 @@ class Stage:
             ConfigError: An override reaches nothing.
         """
         cfg = merge_config(str(config), options)
-        return cls(config, cfg, steps, digest([cfg.get(key) for key in DECISIVE]))
+        return cls(config, cfg, steps, digest([cfg.get(key) for key in DECISIVE]), options)
+
+    def at_rate(self, rate: float) -> 'Stage':
+        """The same with another learning rate."""
+        return self.read(self.config, {**self.options, RATE: rate}, self.steps)
 
 
 @dataclass(frozen=True)
@@ -56,12 +66,18 @@ class Run:
         stages: The branches of a later one start from the ventral encoder of
             the one before (``init_dorsal_from``). None at all: a random encoder.
         finetune_all: Whether the budget of the stages goes into finetuning instead.
+        needs: What is made before, at a cost that the budget does not have.
     """
 
     name: str
     label: str
     stages: tuple[Stage, ...]
     finetune_all: bool = False
+    needs: tuple[Need, ...] = ()
+
+    def at_rate(self, rate: float) -> 'Run':
+        """The same with another learning rate in all stages."""
+        return replace(self, stages=tuple(stage.at_rate(rate) for stage in self.stages))
 
 
 @dataclass(frozen=True)
@@ -95,6 +111,7 @@ class Study:
         questions: What is compared.
         judge: Labels whose mean accuracy decides an ordering.
         evaluation: See :mod:`.evaluate`.
+        search: Of learning rates; None where those of the configs are taken.
     """
 
     name: str
@@ -107,6 +124,7 @@ class Study:
     questions: tuple[Question, ...]
     judge: tuple[str, ...]
     evaluation: dict
+    search: Search | None = None
 
 
 def digest(content: object) -> str:
@@ -123,7 +141,8 @@ def read_study(path: str | Path, options: dict | None = None) -> Study:
 
     ``runs`` maps a name to ``dict(stages=[...], label=..., finetune_all=...)``, a stage is
     ``dict(config=..., options=..., steps=...)`` with a path relative to the study file;
-    ``reference`` is ``dict(run=..., steps=...)``. :file:`configs/studies` has examples.
+    ``reference`` is ``dict(run=..., steps=...)``; ``needs`` of a run and ``search`` are those of
+    :class:`Need` and :class:`Search`. :file:`configs/studies` has examples.
 
     Args:
         path: The file, or the name of one in :file:`configs/studies`.
@@ -178,6 +197,7 @@ def read_study(path: str | Path, options: dict | None = None) -> Study:
         questions=questions,
         judge=judge,
         evaluation=evaluation,
+        search=Search.read(cfg['search']) if cfg.get('search') else None,
     )
 
 
@@ -201,22 +221,23 @@ def _find(study: Path, config: str) -> Path:
     return found
 
 
-def _read_run(study: Path, name: str, run: Mapping) -> Run:
-    unknown = set(run) - {'label', 'stages', 'finetune_all'}
+def _read_run(path: Path, name: str, run: Mapping) -> Run:
+    unknown = set(run) - {'label', 'stages', 'finetune_all', 'needs'}
     if unknown or 'stages' not in run:
         raise ConfigError(
-            f'run {name!r} has {", ".join(sorted(run))}; it needs stages, and may have label and '
-            'finetune_all'
+            f'run {name!r} has {", ".join(sorted(run))}; it needs stages, and may have label, '
+            'finetune_all and needs'
         )
     stages = tuple(
-        Stage.read(_find(study, stage['config']), stage.get('options', {}), stage.get('steps'))
+        Stage.read(_find(path, stage['config']), stage.get('options', {}), stage.get('steps'))
         for stage in run['stages']
     )
     if any(stage.steps is None for stage in stages[:-1]):
         raise ConfigError(f'run {name!r}: every stage but the last needs steps')
     if stages and stages[-1].steps is not None:
         raise ConfigError(f'run {name!r}: the steps of the last stage follow from the budget')
-    return Run(name, run.get('label', name), stages, run.get('finetune_all', False))
+    needs = tuple(Need.read(need, partial(_find, path)) for need in run.get('needs', ()))
+    return Run(name, run.get('label', name), stages, run.get('finetune_all', False), needs)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from ..utils.tables import markdown_table
 from .charts import draw_accuracy, draw_explained
 from .plan import Question, Study
 from .runner import StudyRunner
-from .scores import SCORE_KINDS, difference, scores_of, show, summary, verdict
+from .scores import difference, kinds_of, scores_of, show, summary, verdict
 
 
 class Report:
@@ -25,6 +25,7 @@ class Report:
         self.study: Study = runner.study
         self.seeds = seeds
         self.folder = folder
+        self.kinds = kinds_of(self.study.evaluation)
 
     def write(self) -> Path:
         """Write all files; returns the path of the Markdown."""
@@ -57,7 +58,7 @@ class Report:
             f'{label} {100 / count:.1f}'
             for label, count in self.runner.evaluation.classes().items()
         )
-        kinds = '; '.join(f'*{kind}* is: {self._kind(kind)}' for kind in SCORE_KINDS)
+        kinds = '; '.join(f'*{kind}* is: {self._kind(kind)}' for kind in self.kinds)
         return (
             f'Accuracies in %, mean ± standard deviation over seeds. {kinds}. Chance: {chance}. '
             f'Every run gets what {reference} gets, all its stages together, in seconds or in '
@@ -72,11 +73,12 @@ class Report:
         settings = self.study.evaluation
         blocks = ', '.join(map(str, settings['probe_blocks']))
         clips = settings['finetune']['dataset'].get('length', 'the')
-        return SCORE_KINDS[kind].how.format(blocks=blocks, few=settings['probe_few'], clips=clips)
+        words = dict(few=settings['probe_few'], knn=settings.get('knn'), clips=clips)
+        return self.kinds[kind].how.format(blocks=blocks, **words)
 
     def _table(self, results: Mapping[str, list[dict]], unit: str) -> str:
         labels = self.study.evaluation['labels']
-        kinds = [k for k in SCORE_KINDS if any(scores_of(r, k, labels) for r in results.values())]
+        kinds = [k for k in self.kinds if any(scores_of(r, k, labels) for r in results.values())]
         head = ['run', 'steps', 'seconds', 'seeds']
         head += [f'{kind}: {label}' for kind in kinds for label in labels]
         rows = []
@@ -90,7 +92,36 @@ class Report:
                     cells.append(show(scores_of(found, kind, [label])))
             rows.append(cells)
         table = markdown_table(head, rows)
-        return f'{table}\n\nSteps and seconds include finetuning, the last figure.'
+        said = [table, 'Steps and seconds include finetuning, the last figure.']
+        return '\n\n'.join([*said, *self._costs()])
+
+    def _costs(self) -> list[str]:
+        """What was made before, and the learning rates that were chosen."""
+        lines = []
+        made = {
+            run.label: sum(need.seconds() or 0 for need in run.needs)
+            for run in self.study.runs.values()
+            if run.needs
+        }
+        if made:
+            costs = ', '.join(f'{label} {seconds:.0f} s' for label, seconds in made.items())
+            lines.append(f'On top comes what was made before, of the same clips: {costs}.')
+        if self.study.search and len(self.study.search.rates) > 1:
+            names = [run.label for run in self.study.runs.values() if run.stages]
+            found = [self.runner.trials(run) for run in self.study.runs.values() if run.stages]
+            rates = [
+                [name, *(f'{100 * trials[rate]:.1f}' for rate in self.study.search.rates)]
+                for name, trials in zip(names, found, strict=True)
+                if trials
+            ]
+            head = ['accuracy at lr', *(f'{rate:g}' for rate in self.study.search.rates)]
+            lines.append(
+                f'Learning rates: each run was tried with {self.study.search.share:g} of its '
+                'steps, one seed, at each of the same; the best by the linear probe, mean of '
+                f'{", ".join(self.study.judge)} on other clips, was taken.'
+            )
+            lines.append(markdown_table(head, rates))
+        return lines
 
     def _explained(self, results: Mapping[str, list[dict]]) -> str:
         names = list(dict.fromkeys(n for f in results.values() for r in f for n in r['explained']))
@@ -108,7 +139,7 @@ class Report:
         if question.source:
             lines += [f'Reported: {question.source}.', '']
         head = ['better', 'than', 'reported']
-        for kind in SCORE_KINDS:
+        for kind in self.kinds:
             head += [f'here, {kind}', '']
         rows = sorted(question.rows.items(), key=lambda row: -(row[1] or 0))
         pairs = [
@@ -121,7 +152,7 @@ class Report:
         for (a, high), (b, low) in pairs:
             cells = [self.study.runs[a].label, self.study.runs[b].label]
             cells.append(f'{high - low:+.1f}' if high is not None and low is not None else '')
-            for kind in SCORE_KINDS:
+            for kind in self.kinds:
                 values = [scores_of(results[name], kind, self.study.judge) for name in (a, b)]
                 if not all(values):
                     cells += ['', '']
@@ -132,7 +163,7 @@ class Report:
                 cells += [f'{100 * gap:+.1f}{around}', settled[-1][1]]
             table.append(cells)
         lines.append(markdown_table(head, table))
-        for kind in SCORE_KINDS:
+        for kind in self.kinds:
             verdicts = [what for k, what in settled if k == kind]
             if verdicts:
                 lines += ['', f'By *{kind}*, {summary(verdicts)}']

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -50,6 +50,8 @@ class StudyRunner:
         self.shared = folder  # with the other studies
         self.folder = folder / study.name
         self.say = say
+        for need in (need for run in study.runs.values() for need in run.needs):
+            need.make(say)
         check_stages(study)
         self.evaluation = Evaluation(study)
         (self.folder / 'results').mkdir(parents=True, exist_ok=True)
@@ -79,10 +81,11 @@ class StudyRunner:
     def result(self, run: Run, unit: str, seed: int) -> dict | None:
         """Return the stored result of a run, or None."""
         path = self._path(run, unit, seed)
-        if not path.is_file():
+        tuned = self.tuned(run)
+        if not path.is_file() or tuned is None:
             return None
         result = json.loads(path.read_text())
-        return result if result['key'] == self._key(run, unit, seed) else None
+        return result if result['key'] == self._key(tuned, unit, seed) else None
 
     def results(self, unit: str, seeds: int) -> dict[str, list[dict]]:
         """Return all stored results by the name of the run, in the order of the seeds."""
@@ -95,15 +98,13 @@ class StudyRunner:
     def run(self, run: Run, unit: str, seed: int) -> dict:
         """Train and evaluate a run, reusing existing results."""
         budget = self.budget(run, unit)
+        self.search(run)
+        run = self.tuned(run)
         self.say(
             f'{run.name}, equal {unit}, seed {seed}: steps {budget.steps or "none"}, then '
             f'{budget.finetune_steps} of finetuning'
         )
-        checkpoint, explained = None, {}
-        for stage, steps in zip(run.stages, budget.steps, strict=True):
-            checkpoint, explained = train_stage(
-                stage, steps, seed, checkpoint, self.shared / 'stages'
-            )
+        checkpoint, explained = self._train(run, budget.steps, seed)
         # the same training, and so the same evaluation, may serve several runs
         random = digest(self.evaluation.cfg.model.dorsal.backbone)
         source = checkpoint.parent.name if checkpoint else f'random-{random}'
@@ -128,6 +129,58 @@ class StudyRunner:
         write_text(self._path(run, unit, seed), json.dumps(result, indent=1))
         return result
 
+    def trials(self, run: Run) -> dict[float, float]:
+        """What was found for each learning rate; empty before the search."""
+        search, path = self.study.search, self.folder / 'search' / f'{run.name}.json'
+        if search is None or not path.is_file():
+            return {}
+        record = json.loads(path.read_text())
+        if record['key'] != self._search_key(run):
+            return {}
+        return dict(zip(search.rates, record['scores'], strict=True))
+
+    def tuned(self, run: Run) -> Run | None:
+        """The run at its best learning rate; None where it has not been searched yet."""
+        search = self.study.search
+        if search is None or not run.stages:
+            return run
+        if len(search.rates) == 1:
+            return run.at_rate(search.rates[0])
+        trials = self.trials(run)
+        return run.at_rate(max(trials, key=trials.get)) if trials else None
+
+    def search(self, run: Run) -> None:
+        """Try the learning rates of the study, where that was not done."""
+        search = self.study.search
+        if search is None or len(search.rates) == 1 or not run.stages or self.trials(run):
+            return
+        steps = search.steps(self.budget(run, self.study.units[0]).steps)
+        scores = []
+        for rate in search.rates:
+            tried = run.at_rate(rate)
+            checkpoint, _ = self._train(tried, steps, search.seed)
+            encoder = self.evaluation.encoder(tried, checkpoint, search.seed)
+            scores.append(self.evaluation.trial(encoder, search.test or {}, self.study.judge))
+            self.say(f'{run.name}, trial of lr {rate:g}: steps {steps}, {100 * scores[-1]:.1f} %')
+        path = self.folder / 'search' / f'{run.name}.json'
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, json.dumps(dict(key=self._search_key(run), scores=scores, steps=steps)))
+
+    def _search_key(self, run: Run) -> str:
+        steps = self.study.search.steps(self.budget(run, self.study.units[0]).steps)
+        stages = [stage.digest for stage in run.stages]
+        search = self.study.search
+        return digest([stages, steps, search.rates, search.seed, search.test, self._settings()])
+
+    def _train(self, run: Run, steps: Sequence[int], seed: int) -> tuple[Path | None, dict]:
+        """The checkpoint of the last stage, and what its targets explain."""
+        checkpoint, explained = None, {}
+        for stage, count in zip(run.stages, steps, strict=True):
+            checkpoint, explained = train_stage(
+                stage, count, seed, checkpoint, self.shared / 'stages'
+            )
+        return checkpoint, explained
+
     def _path(self, run: Run, unit: str, seed: int) -> Path:
         return self.folder / 'results' / f'{run.name}-{unit}-seed{seed}.json'
 
@@ -139,6 +192,6 @@ class StudyRunner:
         return dict(self.study.evaluation, data=data, config='')
 
     def _key(self, run: Run, unit: str, seed: int) -> str:
-        budget = self.budget(run, unit)
+        budget = self.budget(self.study.runs[run.name], unit)
         stages = [stage.digest for stage in run.stages]
         return digest([stages, budget.steps, budget.finetune_steps, seed, self._settings()])

@@ -18,9 +18,23 @@ SCORE_KINDS = dict(
     probe_few=Kind(
         'linear probe, few labels', 'the same, fitted to {few} labeled clips', '#5aa469'
     ),
+    knn=Kind('nearest neighbors', '{knn} nearest neighbors, the same features', '#8c6bb1'),
+    attentive=Kind(
+        'attentive probe', 'one query that attends to the tokens of the last block', '#c9a227'
+    ),
     finetune=Kind('finetuned', 'finetuned on {clips} labeled clips', '#d9622b'),
 )
+OPTIONAL = ('knn', 'attentive')
 SETTLED = ('holds', 'does not hold')
+
+
+def kinds_of(evaluation: Mapping) -> dict[str, Kind]:
+    """The ways in which the runs of a study are evaluated."""
+    return {
+        name: kind
+        for name, kind in SCORE_KINDS.items()
+        if name not in OPTIONAL or evaluation.get(name)
+    }
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:

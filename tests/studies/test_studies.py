@@ -13,9 +13,9 @@ from bimm_mm.config.check import ConfigError
 from bimm_mm.evaluation.functional.linear_probe import fit_linear_probe
 from bimm_mm.studies import Report, StudyRunner, evaluate, read_study
 from bimm_mm.studies.evaluate import Evaluation, choose_few
-from bimm_mm.studies.plan import share_out
-from bimm_mm.studies.scores import difference, summary, verdict
-from bimm_mm.studies.training import fit_schedule, measure_in_turn
+from bimm_mm.studies.plan import digest, share_out
+from bimm_mm.studies.scores import difference, kinds_of, summary, verdict
+from bimm_mm.studies.training import fit_schedule, measure_in_turn, train_stage
 
 REPO = Path(__file__).parents[2]
 STUDIES = sorted((REPO / 'configs/studies').glob('[!_]*.py'))
@@ -226,6 +226,141 @@ def test_a_study_is_run_resumed_and_reported(folder, monkeypatch, capsys):
     assert Report(runner, 1, folder / 'empty').write().is_file()
 
 
+SEARCH = """
+search = dict(rates=[0.01, 0.02], share=0.5, seed=7, test=dict(seed=9, length=16))
+"""
+
+
+@pytest.fixture
+def searching(folder, monkeypatch):
+    """A study that searches learning rates, with times that need no measuring."""
+    text = (
+        (folder / 'small.py')
+        .read_text()
+        .replace("units = ['steps', 'seconds']", "units = ['steps']")
+    )
+    (folder / 'small.py').write_text(text + SEARCH)
+    study = read_study(folder / 'small.py')
+    monkeypatch.setattr(
+        StudyRunner,
+        'times',
+        {
+            key: 1.0
+            for key in [
+                'finetune',
+                *(stage.digest for run in study.runs.values() for stage in run.stages),
+            ]
+        },
+    )
+    return study
+
+
+def test_the_best_learning_rate_is_taken_and_searched_once(searching, folder, monkeypatch):
+    said, scores = [], iter([0.2, 0.3])
+    monkeypatch.setattr(Evaluation, 'trial', lambda self, *given: next(scores))
+    runner = StudyRunner(searching, folder / 'out', said.append)
+    run = searching.runs['other']
+    assert runner.tuned(run) is None and runner.result(run, 'steps', 0) is None
+    result = runner.run(run, 'steps', 0)
+    assert [line for line in said if 'trial' in line] == [
+        'other, trial of lr 0.01: steps [4], 20.0 %',
+        'other, trial of lr 0.02: steps [4], 30.0 %',
+    ]
+    (stage,) = runner.tuned(run).stages
+    assert stage.cfg.optim_wrapper.optimizer.lr == 0.02
+    assert stage.cfg.model.dorsal.masking.ratio == 0.25  # other overrides stay
+    assert result['log'].endswith(train_folder(stage, 7, 0))
+    again = StudyRunner(searching, folder / 'out', print)
+    kept = again.result(run, 'steps', 0)
+    assert kept['scores'] == result['scores'] and kept['key'] == result['key']
+    report = Report(again, 1, folder / 'report').write().read_text()
+    assert '| Other | 20.0 | 30.0 |' in report
+    # one rate is taken without a trial, and what was trained with it counts
+    text = (folder / 'small.py').read_text().replace('[0.01, 0.02]', '[0.02]')
+    (folder / 'small.py').write_text(text)
+    alone = StudyRunner(read_study(folder / 'small.py'), folder / 'out', print)
+    assert alone.result(alone.study.runs['other'], 'steps', 0) == kept
+
+
+def train_folder(stage, steps, seed):
+    return f'{stage.config.stem}-{digest([stage.digest, steps, seed, ""])}'
+
+
+def test_trials_are_tested_on_other_samples(searching, folder, monkeypatch):
+    evaluation = Evaluation(searching)
+    tested = []
+
+    def fit(train, test):
+        tested.append((len(train[0]), len(test[0])))
+        return fit_linear_probe(train, test)
+
+    monkeypatch.setattr(evaluate, 'fit_linear_probe', fit)
+    encoder = evaluation.encoder(searching.runs['random'], None, 0)
+    score = evaluation.trial(encoder, searching.search.test, ['shape'])
+    assert tested == [(24, 16)] and 0 <= score <= 1
+    assert evaluation.cfg.probe_test.dataset.length == 24
+
+
+def test_neighbors_and_an_attentive_probe_are_asked_for(folder):
+    pytest.importorskip('mmaction', reason='the attentive head is a part of its models')
+    text = (folder / 'small.py').read_text()
+    more = 'knn=5, attentive=dict(steps=3, batch_size=8, lr=1e-3), probe_few=22'
+    (folder / 'small.py').write_text(text.replace('probe_few=22', more))
+    study = read_study(folder / 'small.py')
+    evaluation = Evaluation(study)
+    scores = evaluation.probe(evaluation.encoder(study.runs['random'], None, 0))
+    assert list(scores) == ['probe', 'probe_few', 'knn', 'attentive']
+    assert all(set(values) == {'motion', 'shape'} for values in scores.values())
+    assert list(kinds_of(study.evaluation)) == [*scores, 'finetune']
+
+
+def test_a_method_without_branches_is_evaluated(folder):
+    model = 'dict(dorsal, type="MaskedPretrainer")'
+    text = CONFIG.replace('MODEL', model).replace('FRAMES', '4')
+    (folder / 'masked.py').write_text(text)
+    study = (folder / 'small.py').read_text()
+    study = study.replace(
+        "frames=dict(label='Frames', stages=[dict(config='ventral.py')])",
+        "frames=dict(label='Frames', stages=[dict(config='masked.py')])",
+    )
+    (folder / 'small.py').write_text(study)
+    study = read_study(folder / 'small.py')
+    run = study.runs['frames']
+    checkpoint, _ = train_stage(run.stages[0], 2, 0, None, folder / 'out')
+    encoder = Evaluation(study).encoder(run, checkpoint, 0)
+    state = torch.load(checkpoint, weights_only=True)['state_dict']
+    torch.testing.assert_close(encoder.pos_embed, state['backbone.pos_embed'])
+    key = 'blocks.1.attn.qkv.weight'
+    torch.testing.assert_close(encoder.state_dict()[key], state[f'backbone.{key}'])
+
+
+def test_what_a_run_needs_is_made_once_and_its_cost_told(folder):
+    need = dict(
+        tool='dataset_converters/make_codebook.py',
+        config='joint.py',
+        makes=str(folder / 'codes.pth'),
+        arguments=['--patch-size', '8', '--num-codes', '4', '--samples', '6'],
+    )
+    text = (folder / 'small.py').read_text()
+    text = text.replace("label='Other',", f"label='Other', needs=[{need!r}],")
+    (folder / 'small.py').write_text(text)
+    said = []
+    study = read_study(folder / 'small.py')
+    runner = StudyRunner(study, folder / 'out', said.append)
+    assert said == [f'making {folder}/codes.pth'] and (folder / 'codes.pth').is_file()
+    StudyRunner(study, folder / 'out', said.append)
+    assert len(said) == 1
+    (cost,) = (need.seconds() for need in runner.study.runs['other'].needs)
+    assert cost > 0
+    (line,) = Report(runner, 1, folder / 'report')._costs()
+    assert line.endswith(f'of the same clips: Other {cost:.0f} s.')
+    # of other clips, it has to be made again
+    joint = (folder / 'joint.py').read_text()
+    (folder / 'joint.py').write_text(joint.replace('length=24', 'length=25'))
+    changed = read_study(folder / 'small.py')
+    assert changed.runs['other'].needs[0].seconds() is None
+
+
 def test_an_ordering_is_settled_beyond_the_spread_only():
     gap, spread = difference([0.5, 0.6], [0.4, 0.4])
     assert gap == pytest.approx(0.15) and spread == pytest.approx(0.005**0.5)
@@ -252,6 +387,8 @@ def test_an_ordering_is_settled_beyond_the_spread_only():
         ("title = 'A small study'", '', 'lacks title'),
         ('finetune_all=True', 'finetune=True', "run 'scratch' has .*finetune"),
         ('model.dorsal.masking.ratio', 'modle.ratio', "no 'modle'"),
+        ("label='Other',", "label='Other', needs=[dict(tool='x')],", 'needs has tool; it takes'),
+        ('questions =', 'search = dict(rates=[])\nquestions =', 'needs rates, numbers above 0'),
         (', steps=2, warmup=1', '', 'lacks evaluation.finetune.steps, evaluation.finetune.warmup'),
         ('probe_few=22,', '', 'lacks evaluation.probe_few'),
     ],

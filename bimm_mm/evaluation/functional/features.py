@@ -83,7 +83,11 @@ def mean_token_features(backbone: nn.Module, preprocessor: nn.Module, data: Data
 
 
 def block_features(
-    backbone: nn.Module, preprocessor: nn.Module, data: DataLoader, labels: Sequence[str]
+    backbone: nn.Module,
+    preprocessor: nn.Module,
+    data: DataLoader,
+    labels: Sequence[str],
+    with_tokens: bool = False,
 ) -> Features:
     """Mean patch token before the first and after every block.
 
@@ -95,6 +99,8 @@ def block_features(
         preprocessor: As of :func:`encode_dataset`.
         data: As of :func:`encode_dataset`.
         labels: As of :func:`encode_dataset`.
+        with_tokens: Whether the patch tokens of the last block come, too, as one feature more,
+            (N, L, C).
 
     Returns:
         depth + 1 features, (N, C) float32 each, the first of the embedded patches; and for each
@@ -110,7 +116,7 @@ def block_features(
         for index in range(backbone.depth + 1):
             x = backbone.blocks[index - 1](x, grid) if index else x
             means.append(x[:, -math.prod(grid) :].mean(1))  # (B, [1 +] L, C) to (B, C)
-        return means
+        return [*means, x[:, -math.prod(grid) :]] if with_tokens else means
 
     with _evaluating(backbone):
         return encode_dataset(encode, preprocessor, data, labels)
