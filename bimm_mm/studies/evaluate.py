@@ -9,7 +9,12 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import (
+    DATASETS,
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    init_default_scope,
+)
 from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -91,6 +96,23 @@ def choose_few(labels: Mapping[str, Tensor], few: int) -> Tensor:
     return torch.arange(few)
 
 
+def build_optimizer(
+    model: nn.Module, lr: float, layer_decay: float | None = None
+) -> torch.optim.Optimizer:
+    """AdamW for finetuning: one group, or the groups of layer-wise decay, as recipes have them."""
+    settings = dict(lr=lr, betas=(0.9, 0.999), weight_decay=0.05)
+    if layer_decay is None:
+        return torch.optim.AdamW(model.parameters(), **settings)
+    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
+        dict(
+            type='LayerDecayOptimWrapperConstructor',
+            optim_wrapper_cfg=dict(optimizer=dict(type='AdamW', **settings)),
+            paramwise_cfg=dict(layer_decay_rate=layer_decay),
+        )
+    )
+    return constructor(model).optimizer
+
+
 class Evaluation:
     """Data and settings with which all runs of a study are evaluated.
 
@@ -99,7 +121,8 @@ class Evaluation:
     tokens are read, counted from 1; ``probe_few``, a number of labeled samples to which probes
     are fitted once more, as with all of them there may be nothing left to tell apart; and
     ``finetune``, a dict with ``dataset`` (overrides of the one of ``probe_train``),
-    ``batch_size``, ``steps``, ``warmup`` and ``lr``. Where they are there, ``knn`` is a number of
+    ``batch_size``, ``steps``, ``warmup``, ``lr`` and, where layers learn at different rates,
+    ``layer_decay``. Where they are there, ``knn`` is a number of
     nearest neighbors, and ``attentive`` a dict with ``steps``, ``batch_size`` and ``lr`` of an
     attentive probe.
 
@@ -209,17 +232,18 @@ class Evaluation:
         """The mean tokens of the blocks that are probed, side by side."""
         return torch.cat([features[i] for i in self.settings['probe_blocks']], dim=1)
 
-    def finetune(self, encoder: nn.Module, steps: int, seed: int) -> dict[str, float]:
+    def finetune(
+        self, encoder: nn.Module, steps: int, seed: int, other: Mapping | None = None
+    ) -> dict[str, float]:
         """Accuracy after finetuning on few labeled clips, one linear head for each label.
 
-        The heads learn at once, from the sum of their losses. ``encoder`` is changed.
+        The heads learn at once, from the sum of their losses. ``encoder`` is changed. ``other``
+        are settings that differ from those of the study.
         """
-        settings = self.settings['finetune']
+        settings = {**self.settings['finetune'], **(other or {})}
         set_random_seed(seed)
         model = nn.ModuleDict(dict(encoder=encoder, heads=self._heads(encoder.embed_dims)))
-        optimizer = torch.optim.AdamW(
-            model.parameters(), settings['lr'], betas=(0.9, 0.999), weight_decay=0.05
-        )
+        optimizer = build_optimizer(model, settings['lr'], settings.get('layer_decay'))
         warmup = settings['warmup']
 
         def rate(step: int) -> float:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -67,6 +67,7 @@ class Run:
             the one before (``init_dorsal_from``). None at all: a random encoder.
         finetune_all: Whether the budget of the stages goes into finetuning instead.
         needs: What is made before, at a cost that the budget does not have.
+        finetune: Settings of ``evaluation.finetune`` that this run has otherwise.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Run:
     stages: tuple[Stage, ...]
     finetune_all: bool = False
     needs: tuple[Need, ...] = ()
+    finetune: Mapping = field(default_factory=dict)
 
     def at_rate(self, rate: float) -> 'Run':
         """The same with another learning rate in all stages."""
@@ -134,6 +136,7 @@ def digest(content: object) -> str:
 
 EVALUATION = ('config', 'labels', 'probe_blocks', 'probe_few', 'finetune')
 FINETUNE = ('dataset', 'batch_size', 'steps', 'warmup', 'lr')
+FINETUNE_MORE = ('layer_decay',)
 
 
 def read_study(path: str | Path, options: dict | None = None) -> Study:
@@ -222,11 +225,11 @@ def _find(study: Path, config: str) -> Path:
 
 
 def _read_run(path: Path, name: str, run: Mapping) -> Run:
-    unknown = set(run) - {'label', 'stages', 'finetune_all', 'needs'}
+    unknown = set(run) - {'label', 'stages', 'finetune_all', 'needs', 'finetune'}
     if unknown or 'stages' not in run:
         raise ConfigError(
             f'run {name!r} has {", ".join(sorted(run))}; it needs stages, and may have label, '
-            'finetune_all and needs'
+            'finetune_all, finetune and needs'
         )
     stages = tuple(
         Stage.read(_find(path, stage['config']), stage.get('options', {}), stage.get('steps'))
@@ -237,7 +240,15 @@ def _read_run(path: Path, name: str, run: Mapping) -> Run:
     if stages and stages[-1].steps is not None:
         raise ConfigError(f'run {name!r}: the steps of the last stage follow from the budget')
     needs = tuple(Need.read(need, partial(_find, path)) for need in run.get('needs', ()))
-    return Run(name, run.get('label', name), stages, run.get('finetune_all', False), needs)
+    finetune = run.get('finetune', {})
+    known = {*FINETUNE, *FINETUNE_MORE}
+    if not isinstance(finetune, Mapping) or not set(finetune) <= known:
+        raise ConfigError(
+            f'run {name!r}: finetune={finetune} must be a dict with some of '
+            f'{", ".join([*FINETUNE, *FINETUNE_MORE])}'
+        )
+    all_of_it = run.get('finetune_all', False)
+    return Run(name, run.get('label', name), stages, all_of_it, needs, finetune)
 
 
 @dataclass(frozen=True)
@@ -274,7 +285,7 @@ def share_out(study: Study, run: Run, unit: str, times: Mapping[str, float]) -> 
     reference = study.runs[study.reference].stages
     steps = [*(stage.steps for stage in reference[:-1]), study.reference_steps]
     total = sum(n * amount for n, amount in zip(steps, amounts(reference), strict=True))
-    finetune = study.evaluation['finetune']['steps']
+    finetune = {**study.evaluation['finetune'], **run.finetune}['steps']
     if run.finetune_all:
         finetune += round(total / (1.0 if unit == 'steps' else times['finetune']))
     given: list[int] = []

@@ -108,12 +108,15 @@ class StudyRunner:
         # the same training, and so the same evaluation, may serve several runs
         random = digest(self.evaluation.cfg.model.dorsal.backbone)
         source = checkpoint.parent.name if checkpoint else f'random-{random}'
-        key = digest([source, seed, budget.finetune_steps, run.finetune_all, self._settings()])
+        described = [source, seed, budget.finetune_steps, run.finetune_all, self._settings()]
+        key = digest(described + ([run.finetune] if run.finetune else []))
         known = self.shared / 'evaluations' / f'{key}.json'
         if not known.is_file():
             encoder = self.evaluation.encoder(run, checkpoint, seed)
             scores = {} if run.finetune_all else self.evaluation.probe(encoder)
-            scores['finetune'] = self.evaluation.finetune(encoder, budget.finetune_steps, seed)
+            scores['finetune'] = self.evaluation.finetune(
+                encoder, budget.finetune_steps, seed, run.finetune
+            )
             known.parent.mkdir(exist_ok=True)
             write_text(known, json.dumps(scores))
         result = dict(
@@ -194,4 +197,5 @@ class StudyRunner:
     def _key(self, run: Run, unit: str, seed: int) -> str:
         budget = self.budget(self.study.runs[run.name], unit)
         stages = [stage.digest for stage in run.stages]
-        return digest([stages, budget.steps, budget.finetune_steps, seed, self._settings()])
+        described = [stages, budget.steps, budget.finetune_steps, seed, self._settings()]
+        return digest(described + ([run.finetune] if run.finetune else []))

@@ -1,7 +1,7 @@
 # Nine masked methods on hard generated clips, at equal cost. Every method has the same encoder,
 # clips, batch and schedule, and its learning rate is the best of the same three. About 80 minutes
 # of one CPU core for three seeds.
-_base_ = ['./_hard_shapes.py']
+_base_ = ['./_evaluation.py']
 
 title = 'Masked methods on hard generated clips'
 about = """
@@ -17,13 +17,8 @@ folder = '../bimm/demo/'
 guides = 'work_dirs/guides'  # what TGM, MAM2 and VIMPAC need is made there, at a cost that is told
 ventral_steps, steps = 240, 170
 
-data = {f'train_dataloader.dataset.{key}': value for key, value in _base_.hard.items()}
-data['train_dataloader.dataset.length'] = 6912  # every combination of labels once
-contour = {
-    f'model.{branch}.targets.1.{key}': value
-    for branch in ('ventral', 'dorsal')
-    for key, value in dict(low=0.2, high=0.3).items()
-}
+data = _base_.hard_data
+contour = {**_base_.hard_contours['ventral'], **_base_.hard_contours['dorsal']}
 views = {key.replace('.dataset.', '.dataset.dataset.'): value for key, value in data.items()}
 letter = {
     f'model.{branch}.{key}': value
@@ -105,4 +100,5 @@ questions = [
     )
     for name in ('bimm', 'bimm_letter')
 ]
+evaluation = dict(_base_.hard_evaluation, _delete_=True)
 judge = ['motion', 'camera', 'shape', 'texture']

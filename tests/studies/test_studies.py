@@ -89,7 +89,11 @@ def test_studies_of_the_repository_can_be_run(path):
         for run in study.runs.values():
             assert min(share_out(study, run, unit, times).steps, default=1) > 0
     # overrides that are misspelled would make two runs the same
-    chains = [tuple(s.digest for s in run.stages) for run in study.runs.values() if run.stages]
+    chains = [
+        (*(s.digest for s in run.stages), str(run.finetune))
+        for run in study.runs.values()
+        if run.stages
+    ]
     assert len(set(chains)) == len(chains)
     assert all(len(question.rows) > 1 for question in study.questions)
 
@@ -334,6 +338,33 @@ def test_a_method_without_branches_is_evaluated(folder):
     torch.testing.assert_close(encoder.state_dict()[key], state[f'backbone.{key}'])
 
 
+def test_a_run_is_finetuned_with_settings_of_its_own(folder, monkeypatch):
+    text = (folder / 'small.py').read_text()
+    own = "label='Random', finetune=dict(lr=2e-3, layer_decay=0.5, steps=3),"
+    (folder / 'small.py').write_text(text.replace("label='Random',", own))
+    study = read_study(folder / 'small.py')
+    times = {s.digest: 1.0 for s in study.runs['both'].stages} | dict(finetune=1.0)
+    assert share_out(study, study.runs['random'], 'steps', times).finetune_steps == 3
+    rates = []
+
+    def step(self, model, optimizer, batch):
+        rates.append(sorted({round(group['lr'], 6) for group in optimizer.param_groups}))
+
+    monkeypatch.setattr(Evaluation, '_step', step)
+    evaluation = Evaluation(study)
+    encoder = evaluation.encoder(study.runs['random'], None, 0)
+    evaluation.finetune(encoder, 1, 0, study.runs['random'].finetune)
+    # two blocks, 0.5 each, and what is before them; the warm-up is one step
+    assert rates == [[2.5e-4, 5e-4, 1e-3, 2e-3]]
+    evaluation.finetune(encoder, 1, 0)
+    assert rates[1] == [1e-3]
+    (folder / 'small.py').write_text(text.replace("label='Random',", 'finetune=dict(rate=1),'))
+    with pytest.raises(
+        ConfigError, match="run 'random': finetune=.*rate.* must be a dict with some of"
+    ):
+        read_study(folder / 'small.py')
+
+
 def test_what_a_run_needs_is_made_once_and_its_cost_told(folder):
     need = dict(
         tool='dataset_converters/make_codebook.py',
@@ -385,7 +416,7 @@ def test_an_ordering_is_settled_beyond_the_spread_only():
         ("dict(config='joint.py')]", "dict(config='gone.py')]", 'not there: gone.py'),
         ('random=None', 'nobody=None', "'what helps' names no run: nobody"),
         ("title = 'A small study'", '', 'lacks title'),
-        ('finetune_all=True', 'finetune=True', "run 'scratch' has .*finetune"),
+        ('finetune_all=True', 'finetune=True', "run 'scratch': finetune=True must be a dict"),
         ('model.dorsal.masking.ratio', 'modle.ratio', "no 'modle'"),
         ("label='Other',", "label='Other', needs=[dict(tool='x')],", 'needs has tool; it takes'),
         ('questions =', 'search = dict(rates=[])\nquestions =', 'needs rates, numbers above 0'),
