@@ -359,9 +359,7 @@ def test_a_run_is_finetuned_with_settings_of_its_own(folder, monkeypatch):
     evaluation.finetune(encoder, 1, 0)
     assert rates[1] == [1e-3]
     (folder / 'small.py').write_text(text.replace("label='Random',", 'finetune=dict(rate=1),'))
-    with pytest.raises(
-        ConfigError, match="run 'random': finetune=.* must be a dict with"
-    ):
+    with pytest.raises(ConfigError, match="run 'random': finetune=.* must be a dict with"):
         read_study(folder / 'small.py')
 
 
