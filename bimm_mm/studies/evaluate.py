@@ -252,7 +252,7 @@ class Evaluation:
             return min(rising, 1.0) if step < warmup else falling
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-        batches = iter(self._labeled(seed))
+        batches = iter(self._labeled(seed, settings))
         model.train()
         for _ in range(steps):
             self._step(model, optimizer, next(batches))
@@ -265,7 +265,7 @@ class Evaluation:
         encoder = MODELS.build(backbone).to(self.device)
         model = nn.ModuleDict(dict(encoder=encoder, heads=self._heads(encoder.embed_dims)))
         optimizer = torch.optim.AdamW(model.parameters())
-        batch = next(iter(self._labeled(0)))
+        batch = next(iter(self._labeled(0, self.settings['finetune'])))
         marks = []
         for _ in range(WARM_UP + TIMED):
             marks.append(clock())
@@ -290,9 +290,8 @@ class Evaluation:
             }
         return self._classes
 
-    def _labeled(self, seed: int) -> DataLoader:
+    def _labeled(self, seed: int, settings: Mapping) -> DataLoader:
         """Other labeled clips for every seed."""
-        settings = self.settings['finetune']
         dataset = {**self.cfg.probe_train.dataset, **settings['dataset']}
         if 'seed' in settings['dataset']:
             dataset['seed'] = settings['dataset']['seed'] + seed

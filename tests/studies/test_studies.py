@@ -340,14 +340,15 @@ def test_a_method_without_branches_is_evaluated(folder):
 
 def test_a_run_is_finetuned_with_settings_of_its_own(folder, monkeypatch):
     text = (folder / 'small.py').read_text()
-    own = "label='Random', finetune=dict(lr=2e-3, layer_decay=0.5, steps=3),"
+    own = "label='Random', finetune=dict(lr=2e-3, layer_decay=0.5, steps=3, batch_size=2),"
     (folder / 'small.py').write_text(text.replace("label='Random',", own))
     study = read_study(folder / 'small.py')
     times = {s.digest: 1.0 for s in study.runs['both'].stages} | dict(finetune=1.0)
     assert share_out(study, study.runs['random'], 'steps', times).finetune_steps == 3
-    rates = []
+    rates, sizes = [], []
 
     def step(self, model, optimizer, batch):
+        sizes.append(len(batch['inputs']))
         rates.append(sorted({round(group['lr'], 6) for group in optimizer.param_groups}))
 
     monkeypatch.setattr(Evaluation, '_step', step)
@@ -357,7 +358,7 @@ def test_a_run_is_finetuned_with_settings_of_its_own(folder, monkeypatch):
     # two blocks, 0.5 each, and what is before them; the warm-up is one step
     assert rates == [[2.5e-4, 5e-4, 1e-3, 2e-3]]
     evaluation.finetune(encoder, 1, 0)
-    assert rates[1] == [1e-3]
+    assert rates[1] == [1e-3] and sizes == [2, 4]
     (folder / 'small.py').write_text(text.replace("label='Random',", 'finetune=dict(rate=1),'))
     with pytest.raises(ConfigError, match="run 'random': finetune=.* must be a dict with"):
         read_study(folder / 'small.py')
