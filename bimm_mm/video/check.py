@@ -4,7 +4,6 @@ import os
 
 import numpy as np
 
-from .index import decode_all
 from .pyav import PyavReader
 from .reader import UnsupportedVideo, open_video
 
@@ -49,8 +48,7 @@ def problem_in(
 def _problem_of_whole(source: str | os.PathLike | bytes) -> str | None:
     reader = PyavReader(source)
     try:
-        with reader.opened_again() as (container, stream):
-            found = [frame.pts for frame in decode_all(container, stream)]
+        found = [frame.pts for frame in reader.all_frames()]
         times, count = reader.index.times, len(reader)
         there = len(found) if times is None else int(np.isin(times, found).sum())
         return damage(there, count) or truncation(reader)

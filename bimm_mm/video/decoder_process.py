@@ -15,6 +15,7 @@ import numpy as np
 
 from .check import problem_in
 from .errors import VideoError
+from .messages import receive, send
 from .reader import open_video
 
 PR_SET_PDEATHSIG = 1
@@ -41,14 +42,14 @@ class Server:
 
     def serve(self) -> None:
         """Answers are ``('value', value)`` or ``('error', (class, arguments))``."""
-        self.connection.send('ready')
+        send(self.connection, 'ready')
         while True:
-            method, *arguments = self.connection.recv()
+            method, *arguments = receive(self.connection)
             try:
                 answer = 'value', getattr(self, method)(*arguments)
             except Exception as error:
                 answer = 'error', portable(error, method)
-            self.connection.send(answer)
+            send(self.connection, answer)
             if method == 'buffer':
                 self.receive(*arguments)
 

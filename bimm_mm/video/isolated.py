@@ -9,6 +9,7 @@ that both share: nothing is copied.
 
 import mmap
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -23,10 +24,12 @@ from pathlib import Path
 import numpy as np
 
 from .errors import UnsupportedVideo, VideoError, VideoTimeout
+from .messages import receive, send
 
 PROGRAM = (str(Path(__file__).with_name('__main__.py')), 'decoder_process')
 PAGES = 2**20  # buffers are a multiple of this many bytes, so that the next clip fits, too
 SPARE_BUFFERS = 2
+LONGEST = 2**31 - 1  # milliseconds that can be waited for
 # What the other process may answer; all else comes as a VideoError.
 ERRORS = {
     error.__name__: error
@@ -97,11 +100,11 @@ class DecoderProcess:
         if self.process is None:
             self._start()
         try:
-            self.connection.send((method, *arguments))
-            if not self.connection.poll(timeout):
+            send(self.connection, (method, *arguments))
+            if not self.answers.poll(min(1000 * timeout, LONGEST)):
                 self._end(kill=True)
                 raise VideoTimeout(f'the decoder took longer than {timeout:g} s')
-            kind, answer = self.connection.recv()
+            kind, answer = receive(self.connection)
         except (EOFError, ConnectionError) as error:
             raise VideoError(f'the decoder crashed ({self._end()})') from error
         if kind == 'error':
@@ -123,7 +126,7 @@ class DecoderProcess:
             self.request(timeout, 'buffer', buffer.number, buffer.size)
             send_handle(self.connection, buffer.handle, self.process.pid)
             self.known.add(buffer.number)
-        self.request(timeout, 'read', indices, buffer.number, shape, gone)
+        self.request(timeout, 'read', indices.tolist(), buffer.number, shape, gone)
         frames = np.frombuffer(buffer.memory, np.uint8, size)
         weakref.finalize(frames, self._give_back, buffer).atexit = False
         return frames.reshape(shape)
@@ -154,6 +157,8 @@ class DecoderProcess:
     def _start(self) -> None:
         self.video, self.known, self.spare = None, set(), []
         self.connection, theirs = Pipe()
+        self.answers = select.poll()
+        self.answers.register(self.connection, select.POLLIN)
         with theirs:
             number = theirs.fileno()
             self.process = subprocess.Popen(
@@ -162,7 +167,7 @@ class DecoderProcess:
                 stdin=subprocess.DEVNULL,
             )
         try:
-            self.connection.recv()  # it has imported NumPy: that is no video's time
+            receive(self.connection)  # it has imported NumPy: that is no video's time
         except EOFError as error:
             reason = f'the process for decoding does not start ({self._end()})'
             raise ImportError(reason) from error

@@ -21,6 +21,12 @@ from .parts import file_of, part_of
 DECODED_FRAMES, SKIPPED_FRAMES = 10, 60
 # Codecs with frames that no other one refers to, which the decoder recognizes before it decodes.
 SKIPPABLE = {'h264', 'mpeg4', 'mpeg2video', 'mpeg1video'}
+# Filters that turn frames by so many quarter turns, counter-clockwise.
+TURNS = {
+    1: [('transpose', 'cclock')],
+    2: [('hflip', None), ('vflip', None)],
+    3: [('transpose', 'clock')],
+}
 
 
 class PyavReader:
@@ -78,6 +84,23 @@ class PyavReader:
         for number, place in enumerate(places.ravel()):
             if first[int(place)] != number:
                 out[number] = out[first[int(place)]]
+
+    def all_frames(self) -> Iterator['av.VideoFrame']:
+        """All frames from the first one on, as they are stored; damaged ones are left out."""
+        with self.opened_again() as (container, stream):
+            yield from decode_all(container, stream)
+
+    def upright_frames(self) -> Iterator[tuple[int, 'av.VideoFrame']]:
+        """As :meth:`all_frames`, turned upright and progressive, with their times from 0 on."""
+        times, filters = self.index.times, TURNS.get(self.turns, [])
+        graph = None
+        for number, frame in enumerate(self.all_frames()):
+            time = number if times is None else frame.pts - int(times[0])
+            if filters or frame.interlaced_frame:
+                graph = graph or progressive_graph(self.stream, filters)
+                graph.push(frame)
+                frame = graph.pull()
+            yield time, frame
 
     # opening ------------------------------------------------------------------------------------
 

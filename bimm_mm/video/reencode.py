@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from fractions import Fraction
 
 import av
@@ -11,12 +10,7 @@ from av.video.reformatter import ColorRange
 from .check import damage, truncation
 from .decoder_process import end_with_parent
 from .errors import VideoError
-from .index import decode_all
-from .pyav import PyavReader, progressive_graph
-
-# Filters that turn frames by so many quarter turns, counter-clockwise.
-TURNS = {1: [('transpose', 'cclock')], 2: [('hflip', None), ('vflip', None)]}
-TURNS[3] = [('transpose', 'clock')]
+from .pyav import PyavReader
 
 
 def convert(
@@ -46,7 +40,7 @@ def convert(
     count = 0
     with av.open(target, 'w', format='mp4') as writer:
         output = _add_stream(writer, reader, size, gop, crf, preset, codec)
-        for time, frame in _upright_frames(reader):
+        for time, frame in reader.upright_frames():
             pixels = output.codec_context.pix_fmt
             full = ColorRange.JPEG if codec == 'mjpeg' else ColorRange.MPEG
             frame = frame.reformat(*size, pixels, interpolation='AREA', dst_color_range=full)
@@ -60,8 +54,7 @@ def convert(
     if problem:
         raise VideoError(problem)
     written = PyavReader(target)
-    with written.opened_again() as (container, stream):
-        there = sum(1 for _ in decode_all(container, stream))
+    there = sum(1 for _ in written.all_frames())
     written.close()
     if not count == there == len(written) or written.shape != tuple(size[::-1]):
         raise VideoError(f'{count} frames were written, but {there} can be read')
@@ -95,20 +88,6 @@ def _add_stream(writer, reader, size, gop, crf, preset, codec):
         setattr(context, name, getattr(video.codec_context, name))
     context.color_range = ColorRange.MPEG if codec == 'h264' else ColorRange.JPEG
     return output
-
-
-def _upright_frames(reader: PyavReader) -> Iterator[tuple[int, 'av.VideoFrame']]:
-    """Times from 0 on and frames, as the container would have a player show them."""
-    times = reader.index.times
-    with reader.opened_again() as (container, stream):
-        filters, graph = TURNS.get(reader.index.turns, []), None
-        for number, frame in enumerate(decode_all(container, stream)):
-            time = number if times is None else frame.pts - int(times[0])
-            if filters or frame.interlaced_frame:
-                graph = graph or progressive_graph(stream, filters)
-                graph.push(frame)
-                frame = graph.pull()
-            yield time, frame
 
 
 def main(arguments: list[str]) -> None:

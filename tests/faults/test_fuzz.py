@@ -30,6 +30,7 @@ COUNT = 500 if os.environ.get('BIMM_LONG_TESTS') else 30  # of each kind
 GOOD = COUNT // 2  # whole files to replace broken ones by
 KINDS = {
     'videos by decord': dict(config='k400.py', shape=(3, 16, 224, 224), backend='decord'),
+    'videos by torchcodec': dict(config='k400.py', shape=(3, 16, 224, 224), backend='torchcodec'),
     'videos': dict(config='k400.py', shape=(3, 16, 224, 224)),
     'images': dict(config='in1k.py', shape=(3, 224, 224)),
 }
@@ -53,6 +54,8 @@ def sources(tmp_path_factory) -> dict[str, list[Path]]:
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_broken_files_lose_no_sample(kind, sources, tmp_path, capfd):
+    if kind == 'videos by torchcodec':
+        needs_torchcodec()
     whole, foreign = sources['videos'], sources['images']
     if kind == 'images':
         whole, foreign = foreign, whole
@@ -93,6 +96,15 @@ def test_broken_files_lose_no_sample(kind, sources, tmp_path, capfd):
     capfd.readouterr()  # ffmpeg's complaints
     with capfd.disabled():
         report(kind, ways, replaced, reasons, len(asked) - delivered)
+
+
+def needs_torchcodec() -> None:
+    """Skip where it is not installed, or does not find FFmpeg's libraries."""
+    pytest.importorskip('torchcodec', reason='is the backend')
+    try:
+        import torchcodec.decoders  # noqa: F401
+    except (OSError, RuntimeError) as error:
+        pytest.skip(f'torchcodec cannot be imported: {error}'.partition('\n')[0])
 
 
 def build(kind: str, folder: Path, names: list[str]):

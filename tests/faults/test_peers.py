@@ -6,8 +6,11 @@ processes and 10 hangs, and prints the figures.
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -55,13 +58,16 @@ log_level = 'WARNING'
 """
 
 
-def train(folder: Path, processes: int, timeout: float = 30, restarts: int = 0, **faults) -> str:
-    """Run tools/dist_train.sh to its end; what it wrote to stderr."""
+def prepare(folder: Path, iterations: int, timeout: float = 30, **faults) -> None:
+    """Write the config of a run into a new folder."""
     folder.mkdir()
-    iterations = faults.pop('iterations')
     injector = f'dict(type="FaultInjectorHook", **{faults!r})' if faults else ''
     settings = dict(iterations=iterations, timeout=timeout, other=max(timeout, 40))
     (folder / 'peers.py').write_text(CONFIG.format(injector=injector, **settings))
+
+
+def start(folder: Path, processes: int, restarts: int = 0, **nodes: str) -> subprocess.Popen:
+    """Run tools/dist_train.sh; ``nodes`` are variables of its environment."""
     env = os.environ | dict(
         PYTHONPATH=f'{REPO}{os.pathsep}{Path(__file__).parent}',
         PATH=f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',
@@ -71,11 +77,19 @@ def train(folder: Path, processes: int, timeout: float = 30, restarts: int = 0, 
     )
     command = ['bash', str(REPO / 'tools/dist_train.sh'), 'peers.py', str(processes)]
     command += ['--max-restarts', str(restarts), '--global-batch-size', '6', '--work-dir', '.']
-    result = subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, timeout=7200
+    nowhere, pipe = subprocess.DEVNULL, subprocess.PIPE
+    return subprocess.Popen(
+        command, cwd=folder, env=env | nodes, stdout=nowhere, stderr=pipe, text=True
     )
-    assert result.returncode == 0, result.stderr[-4000:]
-    return result.stderr
+
+
+def train(folder: Path, processes: int, timeout: float = 30, restarts: int = 0, **faults) -> str:
+    """Run tools/dist_train.sh to its end; what it wrote to stderr."""
+    prepare(folder, faults.pop('iterations'), timeout, **faults)
+    process = start(folder, processes, restarts)
+    said = process.communicate(timeout=7200)[1]
+    assert process.returncode == 0, said[-4000:]
+    return said
 
 
 def losses(folder: Path) -> dict[int, list[float]]:
@@ -144,6 +158,55 @@ def test_many_faults_do_not_end_a_run(tmp_path, capsys, kind, count, every):
         print(f'\n{count} times {kind}: recovered, {iterations} iterations, {again} run again')
         if noticed:
             print(f'noticed after {min(noticed):.0f} to {max(noticed):.0f} s')
+
+
+def family(process: int) -> list[int]:
+    """A process and all that it has started."""
+    found = [process]
+    for path in Path(f'/proc/{process}/task').glob('*/children'):
+        for child in path.read_text().split():
+            found += family(int(child))
+    return found
+
+
+@pytest.mark.skipif(not LONG, reason='BIMM_LONG_TESTS=1 runs it')
+def test_a_node_that_does_not_come_back_leaves_a_run_on_the_other(tmp_path, capsys):
+    """Two agents on this machine, of which the one that is not the meeting point is killed."""
+    train(tmp_path / 'one', 1, iterations=150)
+    folder = tmp_path / 'two'
+    prepare(folder, 150)
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    shared = dict(NNODES='2', MIN_NODES='1', PORT=str(port), RUN_ID='two', MASTER_ADDR='127.0.0.1')
+    first = start(folder, 1, restarts=3, **shared)
+    while not answers(port):  # it is to be the meeting point
+        time.sleep(0.1)
+    second = start(folder, 1, restarts=3, **shared)
+    noted = folder / 'losses.txt'
+    while not noted.is_file() or noted.read_text().count('\n') < 20:
+        assert first.poll() is None and second.poll() is None
+        time.sleep(0.01)
+    for process in family(second.pid):
+        os.kill(process, signal.SIGKILL)
+    began = time.time()
+    said = first.communicate(timeout=900)[1]
+    second.communicate()
+    assert first.returncode == 0, said[-4000:]
+    lines = [line.split() for line in noted.read_text().splitlines()]
+    alone = [int(iteration) for iteration, _, processes in lines if processes == '1']
+    wanted, found = losses(tmp_path / 'one'), losses(folder)
+    assert 20 <= len(lines) - len(alone) < 150 and sorted(found) == sorted(wanted)
+    for iteration, values in found.items():
+        assert values == pytest.approx(wanted[iteration] * len(values), abs=1e-5, rel=1e-5)
+    with capsys.disabled():
+        print(f'\na node is lost after {len(lines) - len(alone)} iterations; the other one goes on')
+        print(f'from {alone[0]}, and is done {time.time() - began:.0f} s after the loss')
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(('127.0.0.1', port)) == 0
 
 
 # the parts ----------------------------------------------------------------------------------------
