@@ -103,7 +103,7 @@ def needs_torchcodec() -> None:
     pytest.importorskip('torchcodec', reason='is the backend')
     try:
         import torchcodec.decoders  # noqa: F401
-    except (OSError, RuntimeError) as error:
+    except (ImportError, OSError, RuntimeError) as error:
         pytest.skip(f'torchcodec cannot be imported: {error}'.partition('\n')[0])
 
 
