@@ -1,8 +1,8 @@
 """How fast training clips are made, beside the official VideoMAE loader's own steps.
 
-One core makes one clip after the other, as a worker of the data loader does. In each draw, all ways
-make clips of the same video, in turns, so that whatever else the machine does falls on all of them
-alike. Example::
+One core makes one clip after the other, as a worker of the data loader does. All ways make the same
+clips, a few at a time in turns, so that whatever else the machine does falls on all of them alike.
+Example::
 
     python benchmarks/loader.py data/kinetics400/videos_train --repeats 1 4 \
         --rewritten data/kinetics400_256/videos_train --json loader.json
@@ -101,8 +101,12 @@ def peer_clip(path: str) -> torch.Tensor:
 
 
 def pipeline_clips(dataset: BaseDataset, index: int) -> None:
-    """The clips of a video, ready to be stacked: FormatShape leaves the channels last in memory."""
-    dataset.prepare_data(index)['inputs'].contiguous()
+    """The clips of a video, with the copy into memory that the training process sees.
+
+    They are bytes with their channels last in memory; the rest is done by the preprocessor, on the
+    device.
+    """
+    dataset.prepare_data(index)['inputs'].clone()
 
 
 def seed(number: int) -> None:
@@ -138,17 +142,22 @@ def add_way(ways: dict, name: str, dataset: BaseDataset) -> None:
 
 
 def measure(ways: dict, videos: int, args: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds per clip of each way, draw by draw; the first round of videos warms up."""
+    """Seconds per clip of each way, draw by draw; the first round warms up.
+
+    Ways take turns after a round of two clips of each video, since a worker makes clips in one way
+    only: after each change of way, caches are cold, and those of two processes more than of one.
+    """
     times: dict[str, list[float]] = {name: [] for name in ways}
-    names = list(ways)
-    for draw in range(-videos, args.draws):
-        for name in names[draw % len(names) :] + names[: draw % len(names)]:
+    names, each = list(ways), 2 * videos
+    for turn in range(-1, -(-args.draws // each)):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
             repeats, make = ways[name]
-            seed(args.seed + draw + videos)
-            begin = time.perf_counter()
-            make(draw % videos)
-            if draw >= 0:
-                times[name].append((time.perf_counter() - begin) / repeats)
+            for draw in range(turn * each, min((turn + 1) * each, args.draws)):
+                seed(args.seed + draw + each)
+                begin = time.perf_counter()
+                make(draw % videos)
+                if draw >= 0:
+                    times[name].append((time.perf_counter() - begin) / repeats)
     return times
 
 

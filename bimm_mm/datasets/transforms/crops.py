@@ -20,7 +20,8 @@ class MultiScaleCropResize(BaseTransform):
     to a pixel of the decoded frame, and interpolated once. Where the short side is ``short_side``
     already, the result is the same, to the bit.
 
-    Required and modified keys: ``imgs``, a list of (H, W, C) uint8; they become (size, size, C).
+    Required and modified keys: ``imgs``, N frames (H, W, C) uint8, which become one array
+    (N, size, size, C).
     Modified keys: ``img_shape``; ``scale_factor``, (2,) across and down, multiplied. Added keys:
     ``crop_quadruple``, left, top, width and height of the crop, as shares of the frame.
 
@@ -53,10 +54,11 @@ class MultiScaleCropResize(BaseTransform):
         rows = _fit(top, bottom, scaled[0], height)
         columns = _fit(left, right, scaled[1], width)
         size = (self.size, self.size)
-        results['imgs'] = [
-            cv2.resize(image[rows, columns], size, interpolation=cv2.INTER_LINEAR)
-            for image in results['imgs']
-        ]
+        frames = results['imgs']
+        resized = np.empty((len(frames), *size, *frames[0].shape[2:]), frames[0].dtype)
+        for frame, out in zip(frames, resized, strict=True):
+            cv2.resize(frame[rows, columns], size, out, interpolation=cv2.INTER_LINEAR)
+        results['imgs'] = resized  # one array, which FormatShape need not copy
         results['img_shape'] = size
         sides = (columns.stop - columns.start, rows.stop - rows.start)
         before = np.asarray(results.get('scale_factor', (1.0, 1.0)))[:2]

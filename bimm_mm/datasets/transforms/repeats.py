@@ -52,7 +52,18 @@ def repeat_clips(pipeline: Compose, info: dict, num_repeats: int) -> dict:
         samples.append(clip)
     _stack_arrays(samples)
     inputs = [sample['inputs'].reshape(-1, *sample['inputs'].shape[-4:]) for sample in samples]
-    return dict(samples[0], inputs=torch.cat(inputs))
+    return dict(samples[0], inputs=concatenate(inputs))
+
+
+def concatenate(parts: list[torch.Tensor]) -> torch.Tensor:
+    """As torch.cat along the first axis, with the others in memory as they are in the parts.
+
+    FormatShape leaves channels last in memory. torch.cat would put them first, which takes a core
+    1 ms per clip, and a GPU next to nothing.
+    """
+    order = [0, *sorted(range(1, parts[0].dim()), key=parts[0].stride, reverse=True)]
+    whole = torch.cat([part.permute(order) for part in parts])
+    return whole.permute(np.argsort(order).tolist())
 
 
 def _stack_arrays(samples: list[dict]) -> None:

@@ -159,9 +159,9 @@ def test_attention_with_dropout_by_samples_is_attention_with_dropout():
         assert torch.allclose(
             attend_with_dropout(query, key, value, mask, 1e-9, 2), wanted, atol=1e-6
         )
-        drawn = [attend_with_dropout(query, key, value, mask, 0.3, 2) for _ in range(4000)]
+        drawn = [attend_with_dropout(query, key, value, mask, 0.3, 2) for _ in range(1000)]
     assert not torch.equal(drawn[0], drawn[1])
-    assert (torch.stack(drawn).mean(dim=0) - wanted).abs().max() < 0.1
+    assert (torch.stack(drawn).mean(dim=0) - wanted).abs().max() < 0.2
 
 
 def test_without_a_global_batch_or_with_a_generator_torch_draws():
