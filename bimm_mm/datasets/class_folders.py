@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from mmengine.fileio import exists, list_from_file
 from mmengine.registry import DATASETS
 
-from ..utils.media import VIDEOS, list_media
+from ..utils.media import VIDEOS, find_parts, list_classes, list_media
 from .labeled import LabeledVideoDataset, RepeatedVideoDataset
 
 SPLITS = ('train', 'val', 'all')
-# folders of a data set that was split by hand, by the name of the split
-FOLDERS = dict(train=('train', 'training'), val=('val', 'validation', 'valid', 'test'))
 
 
 class _OwnVideos:
@@ -124,33 +122,6 @@ class RepeatedClassFolderDataset(_OwnVideos, RepeatedVideoDataset):
     """
 
 
-def find_parts(data_root: str) -> dict[str, str]:
-    """The folders that hold those of the classes: of each split, or one for 'all'."""
-    if not os.path.isdir(data_root):
-        raise FileNotFoundError(f'data_root must be an existing folder, not {data_root!r}')
-    found = {
-        split: next((f for n in names if _holds_folders(f := os.path.join(data_root, n))), None)
-        for split, names in FOLDERS.items()
-    }
-    return found if all(found.values()) else dict(all=data_root)
-
-
-def list_classes(folder: str) -> list[str]:
-    """The names of the folders in a folder, sorted, without hidden ones.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
-    names = sorted(
-        entry.name
-        for entry in os.scandir(folder)
-        if entry.is_dir() and not entry.name.startswith('.')
-    )
-    if not names:
-        raise FileNotFoundError(f'{folder} holds no folder; a folder for each class is needed')
-    return names
-
-
 def read_list(path: str) -> list[tuple[str, str]]:
     """(path, label) of each line of a list; empty lines are left out.
 
@@ -195,7 +166,3 @@ def split_videos(
         share = min(max(round(count * val_share), 1), count - 1)
         chosen |= set(own[:share])
     return [video for video in videos if (video in chosen) == (split == 'val')]
-
-
-def _holds_folders(folder: str) -> bool:
-    return os.path.isdir(folder) and any(entry.is_dir() for entry in os.scandir(folder))

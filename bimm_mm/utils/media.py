@@ -10,6 +10,8 @@ from mmengine.fileio import list_dir_or_file
 
 VIDEOS = ('.mp4', '.webm', '.mkv', '.avi', '.mov', '.m4v', '.mpg', '.mpeg', '.flv', '.3gp')
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.ppm', '.pgm', '.tif', '.tiff')
+# folders of a data set that was split by hand, by the name of the split
+FOLDERS = dict(train=('train', 'training'), val=('val', 'validation', 'valid', 'test'))
 
 
 def list_media(folder: str | os.PathLike, endings: Sequence[str] = VIDEOS + IMAGES) -> list[str]:
@@ -58,3 +60,34 @@ def read_image(path: Path) -> np.ndarray:
     if image is None:
         raise ValueError('OpenCV cannot read it as an image')
     return np.ascontiguousarray(image[..., ::-1])
+
+
+def find_parts(data_root: str) -> dict[str, str]:
+    """The folders that hold those of the classes: of each split, or one for 'all'."""
+    if not os.path.isdir(data_root):
+        raise FileNotFoundError(f'data_root must be an existing folder, not {data_root!r}')
+    found = {
+        split: next((f for n in names if _holds_folders(f := os.path.join(data_root, n))), None)
+        for split, names in FOLDERS.items()
+    }
+    return found if all(found.values()) else dict(all=data_root)
+
+
+def list_classes(folder: str) -> list[str]:
+    """The names of the folders in a folder, sorted, without hidden ones.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    names = sorted(
+        entry.name
+        for entry in os.scandir(folder)
+        if entry.is_dir() and not entry.name.startswith('.')
+    )
+    if not names:
+        raise FileNotFoundError(f'{folder} holds no folder; a folder for each class is needed')
+    return names
+
+
+def _holds_folders(folder: str) -> bool:
+    return os.path.isdir(folder) and any(entry.is_dir() for entry in os.scandir(folder))

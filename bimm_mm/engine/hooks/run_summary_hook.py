@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from ...utils.commands import command, quoted
+from ...utils.media import find_parts, list_classes
 from ...utils.wrappers import unwrap_model
 
 
@@ -152,7 +153,8 @@ def next_commands(runner: Runner) -> list[str]:
 
 def _finetune(runner: Runner, last: Path, backbone: dict, has_branches: bool) -> str:
     """The command that finetunes the dorsal encoder on one's own classes."""
-    options = [f'data_root={quoted(data_root(runner.cfg) or "VIDEOS")}', 'num_classes=N']
+    root = data_root(runner.cfg)
+    options = [f'data_root={quoted(root or "VIDEOS")}', f'num_classes={count_classes(root)}']
     options.append(f'start={quoted(last)}')
     if not has_branches:
         options.append('prefix=backbone.')
@@ -166,6 +168,14 @@ def _finetune(runner: Runner, last: Path, backbone: dict, has_branches: bool) ->
         and backbone.get(key, default) != default
     ]
     return f'{command("train", "train.py")} finetune_own_vitb --cfg-options {" ".join(options)}'
+
+
+def count_classes(root: str) -> int | str:
+    """How many classes :class:`ClassFolderDataset` finds in a folder; 'N' where it is not known."""
+    try:
+        return len({n for folder in find_parts(root).values() for n in list_classes(folder)})
+    except OSError:
+        return 'N'
 
 
 def data_root(cfg: Config) -> str:
