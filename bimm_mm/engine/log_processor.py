@@ -2,6 +2,8 @@
 
 import datetime
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mmengine.registry import LOG_PROCESSORS
 from mmengine.runner import LogProcessor, Runner
@@ -32,13 +34,9 @@ class ShortLogProcessor(LogProcessor):
 
     def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> tuple[dict, str]:
         """The scalars, and the line."""
-        window = self.window_size
-        if mode == 'train' and self.by_epoch:
-            self.window_size = min(window, batch_idx + 1)
-        try:
+        in_epoch = batch_idx + 1 if mode == 'train' and self.by_epoch else self.window_size
+        with self._window_of(min(self.window_size, in_epoch)):
             tag, text = super().get_log_after_iter(runner, batch_idx, mode)
-        finally:
-            self.window_size = window
         line = LogLine(text)
         if mode == 'train':
             line.short = self._short(runner, batch_idx, tag)
@@ -51,7 +49,8 @@ class ShortLogProcessor(LogProcessor):
         self, runner: Runner, batch_idx: int, mode: str, with_non_scalar: bool = False
     ) -> tuple[dict, str]:
         """The metrics, and the line."""
-        tag, text = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
+        with self._window_of(1):  # metrics are those of this validation, not of all until now
+            tag, text = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
         line = LogLine(text)
         shown = [
             f'{name} {value:.4g}'
@@ -60,6 +59,14 @@ class ShortLogProcessor(LogProcessor):
         ]
         line.short = '  '.join([mode, *shown])
         return tag, line
+
+    @contextmanager
+    def _window_of(self, size: int) -> Iterator[None]:
+        before, self.window_size = self.window_size, size
+        try:
+            yield
+        finally:
+            self.window_size = before
 
     def _short(self, runner: Runner, batch_idx: int, tag: dict) -> str:
         tag = {name.removeprefix('train/'): value for name, value in tag.items()}

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS, METRICS, MODELS
 
 from bimm_mm.config.check import ConfigError
 from bimm_mm.engine.log_processor import numbers
+from bimm_mm.engine.hooks.run_summary_hook import count_classes
 from bimm_mm.engine.runner import build_runner
 from bimm_mm.engine.screen import silence_upstream
 from bimm_mm.models import BimmViT
@@ -42,6 +44,8 @@ class OneWeight(BaseModel):
         self.linear = torch.nn.Linear(1, 1)
 
     def forward(self, inputs, mode='tensor'):
+        if mode == 'predict':
+            return list(inputs)
         return dict(loss=self.linear(torch.stack(list(inputs))).square().mean())
 
 
@@ -122,6 +126,33 @@ def test_averages_begin_with_the_epoch(config, tmp_path):
     ]
     assert logged == pytest.approx(expected)
     assert runner.log_processor.window_size == 50
+
+
+def test_metrics_are_those_of_the_last_validation(config, tmp_path, capsys):
+    config.val_dataloader = dict(
+        config.train_dataloader, sampler=dict(type='DefaultSampler', shuffle=False)
+    )
+    config.val_evaluator, config.val_cfg = dict(type='Rising', prefix='acc'), dict()
+    build_runner(config).train()
+    (file,) = tmp_path.glob('run/*/vis_data/scalars.json')
+    entries = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [entry['acc/top1'] for entry in entries if 'acc/top1' in entry] == [0.25, 0.5]
+    screen = capsys.readouterr().out
+    assert 'acc/top1 0.25' in screen and 'acc/top1 0.5' in screen
+
+
+@METRICS.register_module()
+class Rising(BaseMetric):
+    """A quarter more in each validation."""
+
+    value = 0.0
+
+    def process(self, data_batch, data_samples) -> None:
+        self.results.append(0)
+
+    def compute_metrics(self, results) -> dict:
+        self.value += 0.25
+        return dict(top1=self.value)
 
 
 class Losses(Hook):
@@ -206,3 +237,11 @@ def test_only_named_warnings_are_silenced(text, said):
         silence_upstream()
         warnings.warn(text, UserWarning, stacklevel=1)
     assert bool(caught) is said
+
+
+def test_the_number_of_classes_is_that_of_the_folders(tmp_path):
+    assert count_classes(str(tmp_path)) == count_classes(str(tmp_path / 'none')) == 'N'
+    for name in ('train/a b', 'train/c', 'val/a b', 'val/d'):
+        (tmp_path / name).mkdir(parents=True)
+    assert count_classes(str(tmp_path)) == 3
+    assert count_classes(str(tmp_path / 'train')) == 2
