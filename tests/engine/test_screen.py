@@ -14,8 +14,8 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS
 
 from bimm_mm.config.check import ConfigError
-from bimm_mm.engine.log_processor import numbers
 from bimm_mm.engine.hooks.run_summary_hook import count_classes
+from bimm_mm.engine.log_processor import numbers
 from bimm_mm.engine.runner import build_runner
 from bimm_mm.engine.screen import silence_upstream
 from bimm_mm.models import BimmViT
