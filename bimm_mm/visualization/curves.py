@@ -126,7 +126,10 @@ def _panels(runs: Mapping[str, Run]) -> Iterator[tuple[str, dict[str, str], str,
         }
         if set(names) == {'base_lr', 'lr'}:
             names = _rates(runs)
-        if 'loss' in names and len(names) > 1:
+        parts = [name for name in names if name.startswith('loss_')]
+        if 'loss' in names and len(parts) == 1 and _equal(runs, 'loss', parts[0]):
+            del names[parts[0]]  # the only one
+        elif 'loss' in names and parts:
             names['loss'] = 'all'
         if names:
             yield title, names, unit, logarithmic
@@ -136,12 +139,18 @@ def _panels(runs: Mapping[str, Run]) -> Iterator[tuple[str, dict[str, str], str,
 
 def _rates(runs: Mapping[str, Run]) -> dict[str, str]:
     """The rate of the head and that of the first layer, where layers have rates of their own."""
-    differ = any(
-        not np.array_equal(run['base_lr'][1], run['lr'][1])
+    if _equal(runs, 'base_lr', 'lr'):
+        return dict(lr='lr')
+    return dict(base_lr='head', lr='first layer')
+
+
+def _equal(runs: Mapping[str, Run], first: str, second: str) -> bool:
+    """Whether two scalars have the same values wherever both are."""
+    return all(
+        np.array_equal(run[first][1], run[second][1])
         for run in runs.values()
-        if 'base_lr' in run and 'lr' in run
+        if first in run and second in run
     )
-    return dict(base_lr='head', lr='first layer') if differ else dict(lr='lr')
 
 
 def _draw(panel: Axes, runs: Mapping[str, Run], names: Mapping[str, str], unit: str) -> None:

@@ -34,6 +34,10 @@ lr = 2.5e-4
 
 # ------------------------------------------------------------------------------------------------
 
+# the five likeliest classes say nothing where there are five
+topk = (1, 5) if num_classes > 5 else (1,)
+accuracy = dict(type='AccMetric', metric_options=dict(top_k_accuracy=dict(topk=topk)))
+val_evaluator, test_evaluator = accuracy, accuracy
 width = dict(tiny=192, small=384, base=768, large=1024)[arch]
 model = dict(
     backbone=dict(
@@ -45,7 +49,7 @@ model = dict(
         out_type='cls_token' if with_cls_token else 'avg_featmap',
         init_cfg=start and dict(type='Pretrained', checkpoint=start, prefix=prefix),
     ),
-    cls_head=dict(num_classes=num_classes, in_channels=width),
+    cls_head=dict(num_classes=num_classes, in_channels=width, topk=topk),
     data_preprocessor=dict(
         blending=dict(
             augments=[

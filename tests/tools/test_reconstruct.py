@@ -1,6 +1,7 @@
 """reconstruct.py on checkpoints with and without decoders."""
 
 import runpy
+import shutil
 from pathlib import Path
 
 import cv2
@@ -50,6 +51,14 @@ def run(monkeypatch, capsys, tmp_path):
 def test_a_video_gives_a_picture_and_an_animation(run, checkpoints):
     made = run('joint_shapes.py', checkpoints / 'joint_shapes.pth', checkpoints / 'noise.avi')
     assert made == ['noise.gif', 'noise.png']
+
+
+def test_files_of_one_name_in_two_folders_give_two_pictures(run, checkpoints, tmp_path):
+    for name in ('a', 'b'):
+        (tmp_path / name).mkdir()
+        shutil.copy(checkpoints / 'noise.avi', tmp_path / name)
+    made = run('joint_shapes.py', checkpoints / 'joint_shapes.pth', tmp_path, '--no-gif')
+    assert made == ['noise.png', 'noise_2.png']
 
 
 def test_images_and_videos_go_to_a_ventral_branch(run, checkpoints):

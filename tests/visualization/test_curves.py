@@ -62,7 +62,7 @@ def test_a_finetuning_shows_loss_accuracies_and_the_rate_of_the_head(tmp_path):
         if axes.get_title()
     }
     assert drawn == {
-        'loss': {'all': ([3, 6], [1.6, 1.2]), 'cls': ([3, 6], [1.6, 1.2])},
+        'loss': {'loss': ([3, 6], [1.6, 1.2])},  # loss_cls is all of it
         'accuracy in training': {'top1': ([3, 6], [25, 50])},
         'accuracy in validation': {'top1': ([3, 6], [40, 60])},
         'learning rate': {'head': ([3, 6], [1e-3, 5e-4]), 'first layer': ([3, 6], [1e-5, 5e-6])},
@@ -115,6 +115,8 @@ def test_the_tool_draws_runs_and_names_what_is_wrong(tmp_path, monkeypatch, caps
     write(tmp_path / 'first', '1', (10, 20))
     call(tmp_path / 'first', '--out', tmp_path / 'new' / 'curves.png')
     assert (tmp_path / 'new' / 'curves.png').stat().st_size > 10_000
+    call(tmp_path / 'first')
+    assert (tmp_path / 'first' / 'curves.png').is_file()
     (tmp_path / 'broken.json').write_text('{\n{"step": 1}\n')
     (tmp_path / 'empty.json').write_text('')
     for name, message in (

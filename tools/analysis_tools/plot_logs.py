@@ -21,9 +21,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('runs', nargs='+', help='work dirs, or files scalars.json')
-    parser.add_argument('--out', type=Path, default='curves.png', help='default: %(default)s')
+    parser.add_argument(
+        '--out', type=Path, help='default: curves.png in the work dir of one run, else here'
+    )
     parser.add_argument('--labels', nargs='+', help="of the runs; default: their folders' names")
     args = parser.parse_intermixed_args()
+    if args.out is None:
+        only = Path(args.runs[0]) if len(args.runs) == 1 and Path(args.runs[0]).is_dir() else Path()
+        args.out = only / 'curves.png'
     labels = args.labels or [_label(path) for path in args.runs]
     if len(labels) != len(args.runs) or len(set(labels)) < len(labels):
         parser.error(f'--labels: {len(args.runs)} different ones are needed, not {labels}')

@@ -11,6 +11,7 @@ cache, the picture shows edges as the target, as the cache knows only the traini
 """
 
 import argparse
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,6 +165,14 @@ def read_samples(model: BasePretrainer, cfg: Config, args: argparse.Namespace) -
         yield f'sample_{index}', pixels, list(model.branches)
 
 
+def unused(stem: str, used: set[str]) -> str:
+    """The name, with a number if it is in ``used`` already; it is noted there."""
+    numbered = (stem if n == 1 else f'{stem}_{n}' for n in itertools.count(1))
+    name = next(name for name in numbered if name not in used)
+    used.add(name)
+    return name
+
+
 def main() -> None:
     """Draw a picture and an animation of each file."""
     args = parse_args()
@@ -173,6 +182,7 @@ def main() -> None:
         )
         init_default_scope(cfg.get('default_scope') or 'mmengine')
         model = load_model(cfg, args.checkpoint)
+        stems: set[str] = set()
         everything = read_files(model, cfg, args) if args.files else read_samples(model, cfg, args)
         for name, pixels, branches in everything:
             inputs = model.data_preprocessor(dict(inputs=pixels))['inputs'][:1]
@@ -187,10 +197,11 @@ def main() -> None:
             figure = draw_reconstruction(
                 model, results, composite=not args.predictions_alone, title=title
             )
-            print(save_figure(figure, args.out_dir / f'{Path(name).stem}.png'))
+            stem = unused(Path(name).stem, stems)
+            print(save_figure(figure, args.out_dir / f'{stem}.png'))
             if not args.no_gif and any(model.branches[key].is_video for key in branches):
                 frames = animate_reconstruction(model, results, title=title)
-                print(save_animation(frames, args.out_dir / f'{Path(name).stem}.gif'), flush=True)
+                print(save_animation(frames, args.out_dir / f'{stem}.gif'), flush=True)
     except (ValueError, OSError) as error:  # ConfigError is a ValueError
         fail(error)
 
