@@ -19,7 +19,12 @@ EXIT_HUNG = 76  # no other end of a run has it
 VERDICT = 'verdict'
 REPORT = 'hangs.jsonl'  # in the work dir: when the watch ended a run, and why
 # in the last lines of a stack: it waits for the others
-WAITING = ('torch/distributed/', 'mmengine/dist/', '_engine_run_backward')
+WAITING = (
+    'torch/distributed/',
+    'torch/nn/parallel/distributed',  # whose second iteration agrees on the order of gradients
+    'mmengine/dist/',
+    '_engine_run_backward',
+)
 SHOWN = 4  # stacks in the error of a run
 
 

@@ -299,6 +299,8 @@ def test_those_that_wait_for_others_are_not_to_blame():
     )
     assert waits(stack) and not waits('  File "a.py", line 1, in forward\n    sleep()')
     assert waits('  File "torch/autograd/graph.py", line 1, in _engine_run_backward\n    return x')
+    rebuilding = '  File "x/torch/nn/parallel/distributed.py", line 1, in _pre_forward\n    if self'
+    assert waits(rebuilding)
     told = tell_hanging({3: dict(place=[4, 1], doing='in its step', stuck=50, limit=45, stack='S')})
     assert told.splitlines() == [
         'process 3 hangs in iteration 5, in its step, for 50 s (limit 45 s)',
