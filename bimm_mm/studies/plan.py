@@ -68,6 +68,7 @@ class Run:
         finetune_all: Whether the budget of the stages goes into finetuning instead.
         needs: What is made before, at a cost that the budget does not have.
         finetune: Settings of ``evaluation.finetune`` that this run has otherwise.
+        checkpoint: Instead of stages, one that is there; ``{seed}`` in it is the seed of the run.
     """
 
     name: str
@@ -76,6 +77,20 @@ class Run:
     finetune_all: bool = False
     needs: tuple[Need, ...] = ()
     finetune: Mapping = field(default_factory=dict)
+    checkpoint: str | None = None
+
+    def checkpoint_of(self, seed: int) -> Path | None:
+        """The checkpoint that is there; None where there is none to be.
+
+        Raises:
+            ConfigError: There is no such file.
+        """
+        if self.checkpoint is None:
+            return None
+        path = Path(self.checkpoint.format(seed=seed))
+        if not path.is_file():
+            raise ConfigError(f'run {self.name!r}: there is no checkpoint {path}')
+        return path
 
     def at_rate(self, rate: float) -> 'Run':
         """The same with another learning rate in all stages."""
@@ -225,11 +240,12 @@ def _find(study: Path, config: str) -> Path:
 
 
 def _read_run(path: Path, name: str, run: Mapping) -> Run:
-    unknown = set(run) - {'label', 'stages', 'finetune_all', 'needs', 'finetune'}
-    if unknown or 'stages' not in run:
+    unknown = set(run) - {'label', 'stages', 'finetune_all', 'needs', 'finetune', 'checkpoint'}
+    if unknown or 'stages' not in run or (run['stages'] and run.get('checkpoint')):
         raise ConfigError(
-            f'run {name!r} has {", ".join(sorted(run))}; it needs stages, and may have label, '
-            'finetune_all, finetune and needs'
+            f'run {name!r} has {", ".join(sorted(run))}; it needs stages, which are empty where '
+            'there is a checkpoint, and may have label, checkpoint, finetune, finetune_all and '
+            'needs'
         )
     stages = tuple(
         Stage.read(_find(path, stage['config']), stage.get('options', {}), stage.get('steps'))
@@ -248,7 +264,8 @@ def _read_run(path: Path, name: str, run: Mapping) -> Run:
             f'{", ".join([*FINETUNE, *FINETUNE_MORE])}'
         )
     all_of_it = run.get('finetune_all', False)
-    return Run(name, run.get('label', name), stages, all_of_it, needs, finetune)
+    label, checkpoint = run.get('label', name), run.get('checkpoint')
+    return Run(name, label, stages, all_of_it, needs, finetune, checkpoint)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..config.check import check_config
 from ..models.checkpoints import forget_initialization
+from ..models.tokenizers.files import file_checksum
 from ..utils.files import write_text
 from .evaluate import Evaluation
 from .plan import Budget, Run, Study, digest, share_out
@@ -105,20 +106,7 @@ class StudyRunner:
             f'{budget.finetune_steps} of finetuning'
         )
         checkpoint, explained = self._train(run, budget.steps, seed)
-        # the same training, and so the same evaluation, may serve several runs
-        random = digest(self.evaluation.cfg.model.dorsal.backbone)
-        source = checkpoint.parent.name if checkpoint else f'random-{random}'
-        described = [source, seed, budget.finetune_steps, run.finetune_all, self._settings()]
-        key = digest(described + ([run.finetune] if run.finetune else []))
-        known = self.shared / 'evaluations' / f'{key}.json'
-        if not known.is_file():
-            encoder = self.evaluation.encoder(run, checkpoint, seed)
-            scores = {} if run.finetune_all else self.evaluation.probe(encoder)
-            scores['finetune'] = self.evaluation.finetune(
-                encoder, budget.finetune_steps, seed, run.finetune
-            )
-            known.parent.mkdir(exist_ok=True)
-            write_text(known, json.dumps(scores))
+        scores = self._evaluate(run, checkpoint, seed, budget.finetune_steps)
         result = dict(
             key=self._key(run, unit, seed),
             run=run.name,
@@ -126,11 +114,42 @@ class StudyRunner:
             seed=seed,
             budget=asdict(budget),
             explained=explained,
-            log=str(checkpoint.parent) if checkpoint else None,
-            scores=json.loads(known.read_text()),
+            log=str(checkpoint.parent) if checkpoint and run.stages else None,
+            scores=scores,
         )
         write_text(self._path(run, unit, seed), json.dumps(result, indent=1))
         return result
+
+    def _evaluate(self, run: Run, checkpoint: Path | None, seed: int, steps: int) -> dict:
+        """Scores of an encoder; those that are known are taken.
+
+        The same training, and so the same evaluation, may serve several runs, and the same probes
+        runs that differ in finetuning.
+        """
+        source = f'random-{digest(self.evaluation.cfg.model.dorsal.backbone)}'
+        if checkpoint is not None:
+            source = checkpoint.parent.name if run.stages else file_checksum(checkpoint)
+        settings = self._settings()
+        frozen = {key: value for key, value in settings.items() if key != 'finetune'}
+
+        def probe() -> dict:
+            return self.evaluation.probe(self.evaluation.encoder(run, checkpoint, seed))
+
+        def finetune() -> dict:
+            encoder = self.evaluation.encoder(run, checkpoint, seed)
+            return self.evaluation.finetune(encoder, steps, seed, run.finetune)
+
+        tuned = [source, seed, steps, {**settings['finetune'], **run.finetune}, settings['data']]
+        scores = {} if run.finetune_all else self._known([source, seed, frozen], probe)
+        return scores | dict(finetune=self._known(tuned, finetune))
+
+    def _known(self, described: object, make: Callable[[], dict]) -> dict:
+        """What was found for something that is described, or is found now."""
+        path = self.shared / 'evaluations' / f'{digest(described)}.json'
+        if not path.is_file():
+            path.parent.mkdir(exist_ok=True)
+            write_text(path, json.dumps(make()))
+        return json.loads(path.read_text())
 
     def trials(self, run: Run) -> dict[float, float]:
         """What was found for each learning rate; empty before the search."""
@@ -177,7 +196,7 @@ class StudyRunner:
 
     def _train(self, run: Run, steps: Sequence[int], seed: int) -> tuple[Path | None, dict]:
         """The checkpoint of the last stage, and what its targets explain."""
-        checkpoint, explained = None, {}
+        checkpoint, explained = run.checkpoint_of(seed), {}
         for stage, count in zip(run.stages, steps, strict=True):
             checkpoint, explained = train_stage(
                 stage, count, seed, checkpoint, self.shared / 'stages'
@@ -198,4 +217,6 @@ class StudyRunner:
         budget = self.budget(self.study.runs[run.name], unit)
         stages = [stage.digest for stage in run.stages]
         described = [stages, budget.steps, budget.finetune_steps, seed, self._settings()]
-        return digest(described + ([run.finetune] if run.finetune else []))
+        described += [run.finetune] if run.finetune else []
+        checkpoint = run.checkpoint_of(seed)
+        return digest(described + ([file_checksum(checkpoint)] if checkpoint else []))

@@ -26,7 +26,7 @@ hard = dict(
     max_turn=20.0,
     cache='work_dirs/clips',  # drawn once, for all runs
 )
-probe_clips, test_clips, few_clips, finetune_clips, finetune_steps = 1024, 768, 256, 768, 90
+probe_clips, test_clips, few_clips, finetune_clips, finetune_steps = 1024, 768, 256, 768, 600
 hard_evaluation = dict(
     config='../bimm/demo/joint_shapes.py',
     options={
@@ -37,12 +37,12 @@ hard_evaluation = dict(
     probe_blocks=[2, 4, 6],
     probe_few=few_clips,
     knn=20,
-    attentive=dict(steps=100, batch_size=64, lr=2e-3),
+    attentive=dict(steps=400, batch_size=64, lr=2e-3),
     finetune=dict(
         dataset=dict(length=finetune_clips, seed=100),
         batch_size=32,
         steps=finetune_steps,
-        warmup=15,
+        warmup=30,
         lr=2e-3,
     ),
 )

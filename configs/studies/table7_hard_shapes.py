@@ -1,9 +1,9 @@
-# Table 7 on hard clips: the rows of table7_shapes.py with the data of methods_shapes.py. About 2
+# Table 7 on hard clips: the rows of table7_shapes.py with the data of methods_shapes.py. About 7
 # minutes of one CPU core per row and seed.
 _base_ = ['./table7_shapes.py']
 
 title = "The paper's ablations (table 7) on hard generated clips"
-ventral_steps, steps = 240, 170
+ventral_steps, steps = 1000, 712
 
 # which branches of a stage predict contours, by its config
 contours = dict(

@@ -1,9 +1,12 @@
 import copy
 import pickle
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
@@ -347,6 +350,18 @@ def test_the_object_moves_in_the_world_whatever_the_camera_does():
     for time in range(3):  # the same world, seen from 2 pixels further right every frame
         seen = np.roll(still[:, time], -2 * time, axis=2).astype(int)
         assert np.abs(seen - right[:, time]).max() <= 1
+
+
+def test_labels_of_hard_clips_are_in_their_pixels():
+    sys.path.insert(0, str(Path(__file__).parent))
+    from hard_clip_reader import CLIPS, accuracies
+
+    found = accuracies(80)
+    assert found['camera'] > 0.95 and found['motion'] > 0.8
+    assert found['texture'] > 0.7 and found['shape'] > 0.55
+    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/bimm/demo/joint_hard_shapes.py')
+    data = {**cfg.probe_test.dataset, 'cache': False}
+    assert {key: data[key] for key in CLIPS} == CLIPS
 
 
 def test_hard_frames_of_one_index_are_one_path():

@@ -90,9 +90,9 @@ def test_studies_of_the_repository_can_be_run(path):
             assert min(share_out(study, run, unit, times).steps, default=1) > 0
     # overrides that are misspelled would make two runs the same
     chains = [
-        (*(s.digest for s in run.stages), str(run.finetune))
+        (*(s.digest for s in run.stages), str(run.finetune), run.checkpoint)
         for run in study.runs.values()
-        if run.stages
+        if run.stages or run.checkpoint
     ]
     assert len(set(chains)) == len(chains)
     assert all(len(question.rows) > 1 for question in study.questions)
@@ -362,6 +362,46 @@ def test_a_run_is_finetuned_with_settings_of_its_own(folder, monkeypatch):
     (folder / 'small.py').write_text(text.replace("label='Random',", 'finetune=dict(rate=1),'))
     with pytest.raises(ConfigError, match="run 'random': finetune=.* must be a dict with"):
         read_study(folder / 'small.py')
+
+
+def test_a_run_starts_from_a_checkpoint_that_is_there(folder, monkeypatch):
+    study = read_study(folder / 'small.py')
+    checkpoint, _ = train_stage(study.runs['other'].stages[0], 2, 0, None, folder / 'out')
+    named = checkpoint.rename(folder / 'of-seed-0.pth')
+    text = (
+        (folder / 'small.py')
+        .read_text()
+        .replace("units = ['steps', 'seconds']", "units = ['steps']")
+    )
+    own = f"stages=[], checkpoint='{folder}/of-seed-{{seed}}.pth')"
+    text = text.replace(
+        "random=dict(label='Random', stages=[])",
+        f"random=dict(label='Random', {own}, "
+        f"again=dict(label='Again', finetune=dict(lr=2e-3), {own}",
+    )
+    (folder / 'small.py').write_text(text)
+    study = read_study(folder / 'small.py')
+    times = {key: 1.0 for run in study.runs.values() for key in (s.digest for s in run.stages)}
+    monkeypatch.setattr(StudyRunner, 'times', {**times, 'finetune': 1.0})
+    probed = []
+
+    def probe(self, encoder):
+        probed.append(encoder.state_dict())
+        return dict(probe=dict(motion=0.5, shape=0.5))
+
+    monkeypatch.setattr(Evaluation, 'probe', probe)
+    monkeypatch.setattr(
+        Evaluation, 'finetune', lambda self, *given: dict(motion=given[3].get('lr', 0))
+    )
+    runner = StudyRunner(study, folder / 'out', print)
+    scores = [runner.run(study.runs[name], 'steps', 0)['scores'] for name in ('random', 'again')]
+    assert [score['finetune']['motion'] for score in scores] == [0, 2e-3]
+    (loaded,) = probed  # once for both
+    state = torch.load(named, weights_only=True)['state_dict']
+    key = 'blocks.1.attn.qkv.weight'
+    torch.testing.assert_close(loaded[key], state[f'dorsal.backbone.{key}'])
+    with pytest.raises(ConfigError, match="run 'random': there is no checkpoint .*of-seed-1.pth"):
+        runner.run(study.runs['random'], 'steps', 1)
 
 
 def test_what_a_run_needs_is_made_once_and_its_cost_told(folder):
