@@ -131,10 +131,12 @@ class HostCopy:
         self._left = [(buffer, value) for buffer, value in self._left if not value.is_cuda]
 
     def _tensors_of_optimizers(self) -> Iterator[Tensor]:
+        """What only steps change: a frozen encoder may follow another one in the forward pass."""
         for optimizer in self._optimizers:
             groups = (group['params'] for group in optimizer.param_groups)
+            trained = (parameter for parameter in chain(*groups) if parameter.requires_grad)
             states = (state.values() for state in optimizer.state.values())
-            for value in chain(*groups, *states):
+            for value in chain(trained, *states):
                 if type(value) in WHOLE:
                     yield value
 

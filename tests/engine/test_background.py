@@ -69,6 +69,20 @@ def test_what_only_a_step_changes_is_left_to_whoever_comes_first(model):
         check(copied, wanted)
 
 
+def test_a_frozen_encoder_that_follows_the_other_one_is_copied_at_once(model):
+    """mmengine gives optimizers all parameters, also those that get no gradient."""
+    model[2].requires_grad_(False)
+    optimizer, copier = torch.optim.AdamW(model.parameters()), HostCopy()
+    copier.watch([optimizer])
+    step(model, optimizer)
+    wanted = flat(state_of(model, optimizer))
+    copied = copier.take(state_of(model, optimizer))
+    with torch.no_grad():
+        model[2].weight.mul_(0.9)  # as in MoCo's forward pass
+    step(model, optimizer)
+    check(copied, wanted)
+
+
 def test_without_an_optimizer_whose_steps_can_wait_everything_is_copied_at_once(model):
     optimizer, copier = torch.optim.AdamW(model.parameters()), HostCopy()
     step(model, optimizer)

@@ -169,6 +169,14 @@ def family(process: int) -> list[int]:
     return found
 
 
+def kill(process: subprocess.Popen) -> None:
+    """As a machine that is switched off."""
+    if process.poll() is None:
+        for one in family(process.pid):
+            os.kill(one, signal.SIGKILL)
+        process.communicate()
+
+
 @pytest.mark.skipif(not LONG, reason='BIMM_LONG_TESTS=1 runs it')
 def test_a_node_that_does_not_come_back_leaves_a_run_on_the_other(tmp_path, capsys):
     """Two agents on this machine, of which the one that is not the meeting point is killed."""
@@ -184,14 +192,16 @@ def test_a_node_that_does_not_come_back_leaves_a_run_on_the_other(tmp_path, caps
         time.sleep(0.1)
     second = start(folder, 1, restarts=3, **shared)
     noted = folder / 'losses.txt'
-    while not noted.is_file() or noted.read_text().count('\n') < 20:
-        assert first.poll() is None and second.poll() is None
-        time.sleep(0.01)
-    for process in family(second.pid):
-        os.kill(process, signal.SIGKILL)
-    began = time.time()
-    said = first.communicate(timeout=900)[1]
-    second.communicate()
+    try:
+        while not noted.is_file() or noted.read_text().count('\n') < 20:
+            assert first.poll() is None and second.poll() is None
+            time.sleep(0.01)
+        kill(second)
+        began = time.time()
+        said = first.communicate(timeout=900)[1]
+    finally:
+        kill(first)
+        kill(second)
     assert first.returncode == 0, said[-4000:]
     lines = [line.split() for line in noted.read_text().splitlines()]
     alone = [int(iteration) for iteration, _, processes in lines if processes == '1']
