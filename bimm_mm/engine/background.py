@@ -62,7 +62,7 @@ class HostCopy:
     """Copies of a checkpoint in memory of the host, which the next copy uses again.
 
     What only an optimizer changes, weights and its state, is copied beside the next forward and
-    backward pass, as in CheckFreq (Mohan et al., 2021, section 4.1): :meth:`take` leaves it to
+    backward pass, as in CheckFreq (Mohan et al., FAST 2021): :meth:`take` leaves it to
     :meth:`finish`, which the writing thread calls, and each step of the optimizer before it begins.
 
     On CUDA the memory is pinned, and these copies run on a stream of their own. Where nothing was
