@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
+from bimm_mm.config.agreement import clip_problems
 from bimm_mm.config.loading import merge_config
 from bimm_mm.models import BimmViT, DualBranchPretrainer
 from bimm_mm.models.conversion import KINDS
@@ -261,6 +262,10 @@ def test_a_config_is_written_that_trains_what_was_imported(run, tmp_path):
     out, config = tmp_path / 'videomae.pth', tmp_path / 'go_on.py'
     text = run('import_checkpoint.py', tmp_path / 'hf', out, '--config-out', config)
     assert f'{config}: a config that starts from it' in text
+    sizes = 'data_root=VIDEOS img_size=64 num_frames=4'
+    assert f'{config} --cfg-options {sizes}' in text  # without which clips would not fit
+    cfg = merge_config(str(config), dict(img_size=64, num_frames=4))
+    assert clip_problems(cfg, MODELS.build(cfg.model)) == []
     cfg = merge_config(str(config), {})
     assert cfg.load_from == str(out) and 'ventral' not in cfg.model
     model = MODELS.build(cfg.model)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from bimm_mm.config.paths import CONFIGS
 from bimm_mm.models.conversion import KINDS, Imported, Settings, import_checkpoint
-from bimm_mm.models.conversion.config_out import config_text
+from bimm_mm.models.conversion.config_out import config_text, sizes_of
+from bimm_mm.utils.commands import command, quoted
 from bimm_mm.utils.files import write_text
 
 SHOWN = 8  # keys of each reason
@@ -66,7 +67,11 @@ def main() -> None:
             write_text(args.config_out, text)
         except (OSError, ValueError) as error:
             sys.exit(str(error))
-        print(f'{args.config_out}: a config that starts from it, to be trained')
+        sizes = sizes_of(result)
+        variables = f' --cfg-options data_root=VIDEOS {sizes}' if sizes else ''
+        tool = command('train', 'train.py')
+        print(f'{args.config_out}: a config that starts from it; to train it:')
+        print(f'  {tool} {quoted(args.config_out)}{variables}')
     else:
         name = 'model' if result.decoder else 'backbone'
         print(f'the config it fits (--config-out FILE.py writes one):\n{name} = ', end='')

@@ -70,7 +70,7 @@ class WorkerProcessesHook(Hook):
             cores, processes = cores_and_processes()
             self._workers = share = share_of(cores, processes, self.at_most)
             print_log(
-                f'{share} workers load the data of each process ({cores} cores, {processes} '
+                f'{share} worker{"s" * (share > 1)} for the data of each process ({cores} cores, {processes} '
                 f'training process{"es" * (processes > 1)} on this machine); num_workers of a data '
                 'loader sets another number',
                 'current',

@@ -34,8 +34,10 @@ def config_text(result: Imported, weights: str | os.PathLike, configs: Path) -> 
         raise ValueError(
             f'--config-out: {result.model().get("type")} has recipes of its own, in configs/'
         )
+    sizes = sizes_of(result)
+    clips = f' Its clips are set by --cfg-options {sizes}' if sizes else ''
     head = (
-        f'# Written by import_checkpoint.py --config-out, for {os.fspath(weights)}.\n'
+        f'# Written by import_checkpoint.py --config-out, for {os.fspath(weights)}.{clips}\n'
         f'_base_ = [{str(base)!r}]\n\n'
     )
     if with_decoder:
@@ -50,6 +52,16 @@ def config_text(result: Imported, weights: str | os.PathLike, configs: Path) -> 
     if result.branch == 'dorsal':
         model['cls_head'] = dict(in_channels=len(result.state['patch_embed.projection.bias']))
     return f'{head}model = {_pretty(model)}\n'
+
+
+def sizes_of(result: Imported) -> str:
+    """The variables that make the clips of an own-videos recipe fit; '' for images."""
+    if result.branch != 'dorsal':
+        return ''
+    size, frames = result.backbone.get('img_size', 224), result.backbone.get('num_frames', 16)
+    if not isinstance(size, int):  # recipes for own videos have squares
+        size = f'{size[0]}' if len(set(size)) == 1 else 'SIZE'
+    return f'img_size={size} num_frames={frames}'
 
 
 def _pretty(value: dict) -> str:
