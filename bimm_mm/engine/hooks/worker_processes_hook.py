@@ -69,10 +69,11 @@ class WorkerProcessesHook(Hook):
         if self._workers is None:
             cores, processes = cores_and_processes()
             self._workers = share = share_of(cores, processes, self.at_most)
+            workers = '1 worker loads' if share == 1 else f'{share} workers load'
+            each = f'{processes} training process{"es" * (processes > 1)}'
             print_log(
-                f'{share} worker{"s" * (share > 1)} for the data of each process ({cores} cores, {processes} '
-                f'training process{"es" * (processes > 1)} on this machine); num_workers of a data '
-                'loader sets another number',
+                f'{workers} the data of each process ({cores} cores, {each} on this machine); '
+                'num_workers of a data loader sets another number',
                 'current',
             )
         return self._workers
