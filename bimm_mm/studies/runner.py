@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from mmengine.logging import MMLogger
+
 from ..config.check import check_config
+from ..engine.screen import calm
 from ..models.checkpoints import forget_initialization
 from ..models.tokenizers.files import file_checksum
 from ..utils.files import write_text
@@ -51,6 +54,7 @@ class StudyRunner:
         self.shared = folder  # with the other studies
         self.folder = folder / study.name
         self.say = say
+        calm(MMLogger.get_current_instance())  # of what is timed; a training has its own
         for need in (need for run in study.runs.values() for need in run.needs):
             need.make(say)
         check_stages(study)

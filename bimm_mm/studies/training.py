@@ -14,6 +14,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
+from ..engine.runner import CalmRunner
 from ..utils.files import write_text
 from .plan import Stage, digest
 
@@ -116,7 +117,7 @@ def train_stage(
         saving.update(by_epoch=False, interval=max(steps // SAVES, 1), max_keep_ckpts=1)
         if parent is not None:
             cfg.model['init_dorsal_from'] = str(parent)
-        runner = Runner.from_cfg(cfg)
+        runner = CalmRunner.from_cfg(cfg)
         runner.train()
         if runner.iter < steps:
             raise SystemExit(f'stopped after {runner.iter} of {steps} steps of {work_dir.name}')

@@ -188,7 +188,9 @@ def test_a_study_is_run_resumed_and_reported(folder, monkeypatch, capsys):
         words = [str(folder / 'small.py'), '--work-dir', str(folder / 'out'), *arguments]
         monkeypatch.setattr('sys.argv', [str(tool), *words])
         runpy.run_path(str(tool), run_name='__main__')
-        lines = capsys.readouterr().out.splitlines()
+        printed = capsys.readouterr()
+        assert ' - mmengine - ' not in printed.out + printed.err  # but for what it says itself
+        lines = printed.out.splitlines()
         return [line.split('  ')[1] for line in lines if 'seed' in line]
 
     def trained():
