@@ -7,7 +7,7 @@ stamp := $(VENV)/.installed
 core := $(VENV)/.core
 run := PATH="$(abspath $(VENV))/bin:$$PATH"
 
-.PHONY: help install demo mam2 tgm vimpac test test-faults test-transformers docs lint clean
+.PHONY: help install demo mam2 tgm vimpac test test-faults test-transformers test-python docs lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo 'make test       lint, then all tests'
 	@echo 'make test-faults kill trainings, change their processes, and feed 1,000 broken files (an hour)'
 	@echo 'make test-transformers import and export against releases 5.0, 5.17 and 5.24 of transformers'
+	@echo 'make test-python other Pythons, with mmcv-lite; PYTHONS="python3.10 python3.13" chooses, COMPILE=1 runs all tests'
 	@echo 'make docs       write the site to build/site; a warning or broken link is an error'
 	@echo 'make lint       ruff check and ruff format --check'
 	@echo 'make clean      remove caches and build files (not $(VENV), not work_dirs)'
@@ -72,6 +73,10 @@ test-faults: $(stamp)
 
 test-transformers: $(stamp)
 	@VENV="$(VENV)" bash tools/misc/test_transformers.sh
+
+PYTHONS ?=
+test-python:
+	@VENV="$(VENV)" bash tools/misc/test_python.sh $(PYTHONS)
 
 docs_venv := $(VENV)-docs
 $(docs_venv)/.installed: requirements/docs.txt requirements/pins.txt

@@ -37,7 +37,7 @@ class BuildWithRecipes(build_py):
             return  # the repository's own are found
         folder = Path(self.build_lib) / 'bimm_mm' / '.mim'
         shutil.rmtree(folder, ignore_errors=True)
-        ignore = shutil.ignore_patterns('__pycache__', 'install.sh')
+        ignore = shutil.ignore_patterns('__pycache__', 'install.sh', 'test_*.sh', 'mmcv_setup')
         for name in ('configs', 'tools'):
             shutil.copytree(ROOT / name, folder / name, ignore=ignore)
         methods = sorted(path.name for path in (ROOT / 'configs').iterdir() if path.is_dir())
@@ -71,7 +71,16 @@ setup(
     long_description=(ROOT / 'README.md').read_text(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    python_requires='>=3.10,<3.13',
+    keywords='masked modeling, self-supervised learning, video, MAE, VideoMAE, OpenMMLab',
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in range(10, 14)),
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+    ],
+    python_requires='>=3.10',
     packages=find_packages(include=['bimm_mm', 'bimm_mm.*']),
     package_data={'bimm_mm': ['py.typed']},
     cmdclass={'build_py': BuildWithRecipes},

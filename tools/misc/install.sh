@@ -96,7 +96,7 @@ clock 'installing torch and what mmcv is compiled with (some GB)' \
 # It takes the place of mmcv-lite, which has the same folder, when it is compiled and not before.
 compile() {
   rm -rf "$venv/wheels"
-  clock "$1" "$venv/bin/python" -m pip --disable-pip-version-check wheel -v -c "$pins" \
+  clock "$1" env PYTHONPATH="$PWD/tools/misc/mmcv_setup" "$venv/bin/python" -m pip --disable-pip-version-check wheel -v -c "$pins" \
     --no-build-isolation --no-deps -w "$venv/wheels" mmcv
   "$venv/bin/python" -m pip uninstall -y mmcv-lite >>"$log" 2>&1
   "${pip[@]}" --force-reinstall --no-deps "$venv"/wheels/mmcv-*.whl >>"$log" 2>&1
