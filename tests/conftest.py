@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
@@ -19,6 +20,14 @@ def no_scope_left_behind() -> Iterator[None]:
     DefaultScope._instance_dict.clear()
     yield
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def garbage_is_collected() -> Iterator[None]:
+    """A run that ends by an error leaves the automatic collection off, as its process ends, too."""
+    gc.enable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope='session')
