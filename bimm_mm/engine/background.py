@@ -94,6 +94,7 @@ class HostCopy:
         self._devices: set[torch.device] = set()
         self._changed_by_steps = set(map(memory_of, self._tensors_of_optimizers()))
         with self._lock:
+            self._events = []  # they stay until here: steps may ask while the host waits for them
             copied = self._copy(checkpoint)
             self._begin_on_devices()
         return copied
@@ -109,9 +110,7 @@ class HostCopy:
             for buffer, value in self._left:
                 buffer.copy_(value)
             self._left.clear()
-            events = list(self._events)
-            if on_host:
-                self._events.clear()
+            events = self._events
         for event in events:
             if on_host:
                 event.synchronize()

@@ -98,3 +98,19 @@ def test_tensors_that_share_memory_share_it_in_the_copy(model):
     weight = model[0].weight
     copied = copier.take(dict(a=weight, b=weight.detach(), c=weight.detach().clone()))
     assert copied['a'].data_ptr() == copied['b'].data_ptr() != copied['c'].data_ptr()
+
+
+def test_a_step_waits_for_a_device_that_the_writing_thread_waits_for_already(model):
+    """Its copy runs on a stream of its own, beside what the step would change."""
+    copier, asked = HostCopy(), []
+
+    class Event:
+        def synchronize(self):  # as long as it takes, the training goes on
+            copier.finish(on_host=False)
+
+        def wait(self):
+            asked.append(self)
+
+    copier._events = [Event()]
+    copier.finish()
+    assert len(asked) == 1
