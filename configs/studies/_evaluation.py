@@ -1,5 +1,7 @@
 # How the runs of the studies on generated shapes are evaluated: as video encoders of
 # joint_shapes.py, on clips that no run was trained on.
+_base_ = ['../bimm/demo/_base_/hard_clips.py']
+
 evaluation = dict(
     config='../bimm/demo/joint_shapes.py',
     labels=['motion', 'shape', 'texture'],
@@ -15,17 +17,7 @@ judge = ['motion', 'shape']
 # takes
 #   evaluation = dict(_base_.hard_evaluation, _delete_=True)
 # and gives its trainings the data sets of clips.
-hard = dict(
-    shapes='outlines',
-    textures='waves',
-    speeds=(1.0, 2.0),
-    directions=4,
-    camera_speeds=(0.0, 1.0, 2.0),
-    distractors=1,
-    occluders=1,
-    max_turn=20.0,
-    cache='work_dirs/clips',  # drawn once, for all runs
-)
+hard = dict(_base_.hard, cache='work_dirs/clips')  # drawn once, for all runs
 probe_clips, test_clips, few_clips, finetune_clips, finetune_steps = 1024, 768, 256, 768, 600
 hard_evaluation = dict(
     config='../bimm/demo/joint_shapes.py',
