@@ -104,7 +104,8 @@ def main() -> None:
     code = 0
     try:
         runner = build_runner(cfg)
-        for remark in remarks(cfg, get_world_size(), args.auto_scale_lr):
+        resumed = checkpoint_to_resume(cfg) is not None
+        for remark in remarks(cfg, get_world_size(), args.auto_scale_lr, resumed):
             runner.logger.warning(remark)
         runner.train()
     except SystemExit as stop:

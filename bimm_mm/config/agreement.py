@@ -132,15 +132,23 @@ def _short(size: tuple[int, int]) -> int | tuple[int, int]:
     return size[0] if size[0] == size[1] else size
 
 
-def remarks(cfg: Config, processes: int, scaled: bool = False) -> list[str]:
+def remarks(cfg: Config, processes: int, scaled: bool = False, resumed: bool = False) -> list[str]:
     """Return what is allowed and probably not meant, a line each, to be shown before a training.
 
     Args:
         cfg: The config.
         processes: That share a batch.
         scaled: Whether the learning rate is scaled to the batch.
+        resumed: Whether it goes on from a checkpoint of its own.
     """
-    return [*_batch_remarks(cfg, processes, scaled), *_checkpoint_remarks(cfg)]
+    lines = [*_batch_remarks(cfg, processes, scaled), *_checkpoint_remarks(cfg)]
+    model = cfg.get('model') or {}
+    if model.get('init_dorsal_from', '') is None and not resumed:
+        lines.append(
+            'model.init_dorsal_from is None: both branches start from scratch. The paper starts '
+            'from a ventral branch that was pretrained on images'
+        )
+    return lines
 
 
 def _batch_remarks(cfg: Config, processes: int, scaled: bool) -> Iterator[str]:

@@ -56,10 +56,11 @@ class CheckedLoop:
         except ConfigError:
             raise
         except ValueError as error:
-            if self._begun or not is_ours(error):
+            ours = own_error(error)
+            if self._begun or ours is None:
                 raise
-            loaded = self._load_from if str(error).startswith('the checkpoint') else None
-            raise ConfigError(f'{loaded}: {error}' if loaded else str(error)) from error
+            loaded = self._load_from if str(ours).startswith('the checkpoint') else None
+            raise ConfigError(f'{loaded}: {ours}' if loaded else str(ours)) from error
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
         """Call the hooks, and note where the training begins."""
@@ -83,9 +84,10 @@ class CheckedLoop:
         try:
             loop = super().build_train_loop(loop)
         except (ValueError, OSError) as error:
-            if is_ours(error):
-                raise ConfigError(f'train_dataloader.dataset: {plain(error)}') from error
-            raise
+            ours = own_error(error)
+            if ours is None:
+                raise
+            raise ConfigError(f'train_dataloader.dataset: {ours}') from error
         check_steps(loop.dataloader)
         return loop
 
@@ -141,20 +143,18 @@ def check_evaluation(loop: BaseLoop, loader: str) -> BaseLoop:
     return loop
 
 
-def is_ours(error: Exception) -> bool:
-    """Whether this package raised an error; mmengine's registry raises each once more."""
-    while error.__context__ is not None:
-        error = error.__context__
-    frames = list(traceback.walk_tb(error.__traceback__))
-    module = frames[-1][0].f_globals.get('__name__', '') if frames else ''
-    return module.partition('.')[0] == __name__.partition('.')[0]
+def own_error(error: BaseException | None) -> BaseException | None:
+    """The first error of a chain that this package raised; None where it raised none.
 
-
-def plain(error: Exception) -> str:
-    """The message of an error, without what mmengine's registry put before it."""
-    while error.__context__ is not None:
+    mmengine's registry raises each error once more, and some of ours say more about mmengine's.
+    """
+    while error is not None:
+        frames = list(traceback.walk_tb(error.__traceback__))
+        module = frames[-1][0].f_globals.get('__name__', '') if frames else ''
+        if module.partition('.')[0] == __name__.partition('.')[0]:
+            return error
         error = error.__context__
-    return str(error)
+    return None
 
 
 def check_strategy(cfg: Config) -> None:

@@ -153,3 +153,12 @@ def test_checkpoints_further_apart_than_the_run_is_long_are_remarked(length, by_
         assert re.search(r'interval=5, but the run has 3', line)
         cfg.merge_from_dict(pasted(line))
         assert remarks(cfg, 1) == []
+
+
+def test_a_start_from_scratch_is_remarked_but_not_where_a_run_goes_on():
+    cfg = Config(dict(model=dict(type='DualBranchPretrainer', init_dorsal_from=None)))
+    (line,) = remarks(cfg, 1)
+    assert 'both branches start from scratch' in line
+    assert remarks(cfg, 1, resumed=True) == []
+    cfg.model.init_dorsal_from = 'ventral.pth'
+    assert remarks(cfg, 1) == remarks(Config(dict(model=dict(type='BimmViT'))), 1) == []

@@ -53,9 +53,10 @@ class OneWeight(BaseModel):
 class OneEncoder(OneWeight):
     """With an encoder that starts from a file, and that no training step fits."""
 
-    def __init__(self, start: str | None = None) -> None:
+    def __init__(self, start: str | None = None, prefix: str | None = None) -> None:
         super().__init__()
-        self.encoder = encoder(24, init_cfg=start and dict(type='Pretrained', checkpoint=start))
+        init = start and dict(type='Pretrained', checkpoint=start, prefix=prefix)
+        self.encoder = encoder(24, init_cfg=init)
 
     def forward(self, inputs, mode='tensor'):
         return dict(loss=self.encoder(torch.zeros(1, 3, 5, 5))[0].mean())
@@ -181,6 +182,14 @@ def test_weights_of_another_model_are_told_without_traceback(config, tmp_path, k
     config.model = dict(type='OneEncoder', start=file if key == 'start' else None)
     config.load_from = file if key == 'load_from' else None
     with pytest.raises(ConfigError, match=r'other\.pth.* it is 48 wide, the encoder 24'):
+        build_runner(config).train()
+
+
+def test_a_prefix_that_is_not_in_the_weights_is_told_without_traceback(config, tmp_path):
+    file = str(tmp_path / 'encoder.pth')
+    torch.save(dict(state_dict=encoder(24).state_dict()), file)
+    config.model = dict(type='OneEncoder', start=file, prefix='dorsal.backbone.')
+    with pytest.raises(ConfigError, match=r"prefix='dorsal.*an image encoder with prefix=''"):
         build_runner(config).train()
 
 

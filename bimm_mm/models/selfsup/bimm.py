@@ -105,11 +105,6 @@ class DualBranchPretrainer(BranchPretrainer):
         """Initialize both branches, then from ``init_dorsal_from``."""
         super().init_weights()
         if self.init_dorsal_from is None:
-            print_log(
-                'init_dorsal_from is None: both branches start from scratch. The paper starts from '
-                'a ventral branch that was pretrained on images.',
-                'current',
-            )
             return
         source = self.init_dorsal_from
         state = read_state(source)
