@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..utils.commands import command
+
 
 class CaptionError(ValueError):
     """A file of captions cannot be used; the message names the file and the line."""
@@ -38,8 +40,8 @@ class CaptionFile:
         names = [self.path] if Path(self.path).is_file() else sorted(glob(self.path))
         if not names:
             raise FileNotFoundError(
-                f'no file of captions {self.path}; tools/dataset_converters/make_captions.py makes '
-                'one'
+                f'no file of captions {self.path}; '
+                f'{command("make-captions", "dataset_converters/make_captions.py")} makes one'
             )
         self.data = b'\n'.join(Path(name).read_bytes() for name in names)
         keys, begins = array('Q'), array('q')  # no objects: there may be ten million lines

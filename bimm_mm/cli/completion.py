@@ -40,6 +40,11 @@ def completion_script(shell: str, tools: Mapping[str, Path], recipes: Iterable[s
     """
     if shell not in SHELLS:
         raise ValueError(f'--completion {shell}: must be one of {", ".join(SHELLS)}')
+    # the script for several processes takes the arguments of train.py
+    tools = {
+        command: path.with_name('train.py') if path.suffix == '.sh' else path
+        for command, path in tools.items()
+    }
     options = {command: options_of(path) for command, path in tools.items()}
     lines = [f"            {name}) words='{' '.join(words)}' ;;" for name, words in options.items()]
     takers = [command for command, path in tools.items() if "'config'" in path.read_text()]

@@ -1,5 +1,6 @@
 """The command ``bimm``: one name for all tools, from any folder."""
 
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ _PACKAGE = Path(__file__).parents[1]
 # Commands, the tools that do them, and what they do.
 COMMANDS = {
     'train': ('train.py', 'train a model from a config'),
+    'dist-train': ('dist_train.sh', 'the same on several GPUs: dist-train CONFIG GPUS [ARGUMENTS]'),
     'test': ('test.py', "test a checkpoint with a config's test settings"),
     'demo': ('demo.py', 'pretrain a small BIMM on generated clips and show what it learned'),
     'inference': ('inference.py', 'classes or features of videos'),
@@ -82,5 +84,10 @@ def main() -> None:
     if name not in COMMANDS:
         sys.exit(f"bimm: no command '{name}'\n\n{usage()}")
     path = tools_folder() / COMMANDS[name][0]
+    if path.suffix == '.sh':
+        # its `python` is this one
+        search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get('PATH', '')])
+        env = os.environ | dict(PATH=search, VIRTUAL_ENV=sys.prefix)
+        os.execvpe('bash', ['bash', str(path), *arguments], env)
     sys.argv = [f'bimm {name}', *arguments]
     runpy.run_path(str(path), run_name='__main__')

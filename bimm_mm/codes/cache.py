@@ -34,14 +34,19 @@ from pathlib import Path
 
 import numpy as np
 
+from ..utils.commands import command
 from ..utils.files import write_text, write_whole
 
 SUFFIX = '.npy'
 MANIFEST = 'codes.json'
 FORMAT = 1
-TOOL = 'python tools/dataset_converters/extract_codes.py'
 CROPS = ('top', 'center', 'bottom')
 WHOLE = 'whole'
+
+
+def tool() -> str:
+    """The command that makes a cache, as it is called here."""
+    return command('extract-codes', 'dataset_converters/extract_codes.py')
 
 
 class CodeCacheError(ValueError):
@@ -114,18 +119,18 @@ class CodeCache:
         if not path.is_file():
             raise FileNotFoundError(
                 f'no codes in {str(root)!r}: there is no {path}. Make them with\n'
-                f'    {TOOL} FOLDER {root} --tokenizer dalle --checkpoint encoder.pkl'
+                f'    {tool()} FOLDER {root} --tokenizer dalle --checkpoint encoder.pkl'
             )
         try:
             self.manifest = json.loads(path.read_text())
         except ValueError as error:
             raise CodeCacheError(
-                f'{path} is damaged: delete that file and run {TOOL} again as before'
+                f'{path} is damaged: delete that file and run {tool()} again as before'
             ) from error
         if self.manifest.get('format') != FORMAT:
             raise CodeCacheError(
                 f'{path} is of format {self.manifest.get("format")}, but {FORMAT} is needed: make '
-                f'the cache anew in another folder with {TOOL}'
+                f'the cache anew in another folder with {tool()}'
             )
         self.views = [View(**view) for view in self.manifest['views']]
 
@@ -166,8 +171,8 @@ class CodeCache:
         if missing:
             raise CodeCacheError(
                 f'code_cache={str(self.root)!r} has no codes of {len(missing)} of {len(keys)} '
-                f'videos, as {missing[0]!r}. Run {TOOL} again as before to finish it; videos named '
-                f'in {self.root}/broken*.txt must be mended or left out of ann_file'
+                f'videos, as {missing[0]!r}. Run {tool()} again as before to finish it; videos '
+                f'named in {self.root}/broken*.txt must be mended or left out of ann_file'
             )
 
     def names(self) -> list[str]:
@@ -192,7 +197,7 @@ class CodeCache:
             codes = np.load(path, mmap_mode='r', allow_pickle=False)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f'no codes of {key!r}: there is no {path}; run {TOOL} again as before to finish '
+                f'no codes of {key!r}: there is no {path}; run {tool()} again as before to finish '
                 'the cache'
             ) from error
         except (ValueError, EOFError, OSError) as error:
@@ -203,7 +208,7 @@ class CodeCache:
 
     def _damaged(self, path: Path) -> CodeCacheError:
         return CodeCacheError(
-            f'{path} is damaged or of another cache: delete that file and run {TOOL} again as '
+            f'{path} is damaged or of another cache: delete that file and run {tool()} again as '
             'before, it makes what is missing'
         )
 

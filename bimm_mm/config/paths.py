@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..contours.cache import missing_cache
 from ..contours.format import MANIFEST
+from ..utils.commands import command
 from .arguments import Path_, show
 
 _PACKAGE = Path(__file__).parents[1]
@@ -68,9 +69,9 @@ def without_stage_1(checkpoint: str) -> str:
     imported = f'mae_vit{"l" if "vitl" in recipe else "b"}.pth'
     return (
         '. Joint pretraining starts from a ventral branch that was pretrained on images. Either\n'
-        f'  train it:  tools/dist_train.sh {config} 8\n'
+        f'  train it:  {command("dist-train", "dist_train.sh")} {config} 8\n'
         "  or take MAE's weights (github.com/facebookresearch/mae) in its place:\n"
-        f'    python tools/model_converters/import_checkpoint.py MAE.pth {imported}\n'
+        f'    {command("import", "model_converters/import_checkpoint.py")} MAE.pth {imported}\n'
         f'    and --cfg-options model.init_dorsal_from={imported}\n'
         '  or start from scratch, which the paper does not:  --cfg-options '
         'model.init_dorsal_from=None'

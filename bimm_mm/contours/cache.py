@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from ..video.parts import part_of
-from .format import FORMAT, MANIFEST, SUFFIX, TOOL, ContourCacheError, ContourFile, image_file_name
+from .format import (
+    FORMAT,
+    MANIFEST,
+    SUFFIX,
+    ContourCacheError,
+    ContourFile,
+    image_file_name,
+    tool,
+)
 
 
 class ContourCache:
@@ -34,12 +42,12 @@ class ContourCache:
             self.manifest = json.loads(path.read_text())
         except ValueError as error:
             raise ContourCacheError(
-                f'{path} is damaged: delete that file and run {TOOL} again with the same settings'
+                f'{path} is damaged: delete that file and run {tool()} again with the same settings'
             ) from error
         if self.manifest.get('format') != FORMAT:
             raise ContourCacheError(
                 f'{path} is of format {self.manifest.get("format")}, but {FORMAT} is needed: make '
-                f'a new cache in another folder with {TOOL}'
+                f'a new cache in another folder with {tool()}'
             )
 
     @property
@@ -61,7 +69,7 @@ class ContourCache:
         if self.manifest['kind'] != kind:
             raise ContourCacheError(
                 f'contour_cache={str(self.root)!r} is a cache of {self.manifest["kind"]}, but the '
-                f'data set holds {kind}; make one with {TOOL} {kind}'
+                f'data set holds {kind}; make one with {tool()} {kind}'
             )
         if kind == 'videos':
             missing = self._missing_videos(keys)
@@ -75,7 +83,7 @@ class ContourCache:
             raise ContourCacheError(
                 f'contour_cache={str(self.root)!r} has no contours of {number} of '
                 f'{of} {"files of images" if kind == "images" else "videos"}, as '
-                f'{first!r}. Run {TOOL} again with the same settings to finish it; samples '
+                f'{first!r}. Run {tool()} again with the same settings to finish it; samples '
                 f'named in {self.root}/broken*.txt must be mended or left out of ann_file'
             )
 
@@ -137,12 +145,12 @@ class ContourCache:
             except ValueError:
                 raise ContourCacheError(
                     f'{file.path} has no contour of {key!r}: the cache was made of other images; '
-                    f'make one of these in another folder with {TOOL}'
+                    f'make one of these in another folder with {tool()}'
                 ) from None
             if file.is_empty(record):
                 raise ContourCacheError(
                     f'{file.path}: {key!r} could not be read when the contours were made; mend it, '
-                    f'delete that file of contours and run {TOOL} again with the same settings'
+                    f'delete that file of contours and run {tool()} again with the same settings'
                 )
             contour, known = file.read(record)
             if not same_shape(known, size):
@@ -158,14 +166,14 @@ class ContourCache:
             return ContourFile(self.file_of(key))
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f'no contours of {key!r}: there is no {self.file_of(key)}; run {TOOL} again with '
+                f'no contours of {key!r}: there is no {self.file_of(key)}; run {tool()} again with '
                 'the same settings to finish the cache'
             ) from error
 
     def _other(self, key: str, file: ContourFile, found: str) -> ContourCacheError:
         return ContourCacheError(
             f'{file.path} does not fit {key!r}: it was made of {found}; delete that file and run '
-            f'{TOOL} again with the same settings'
+            f'{tool()} again with the same settings'
         )
 
 
@@ -227,7 +235,7 @@ def missing_cache(
     """Return the message for a cache that does not exist, with the command that makes it."""
     return (
         f'no contours in {str(root)!r}: there is no {Path(root) / MANIFEST}. Make them with\n'
-        f'    {TOOL} {kind} {folder or "FOLDER"} {root} '
+        f'    {tool()} {kind} {folder or "FOLDER"} {root} '
         f'{f"--ann-file {ann_file} " if ann_file else ""}--model-type vit_h '
         '--checkpoint sam_vit_h_4b8939.pth'
     )

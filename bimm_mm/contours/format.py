@@ -23,6 +23,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ..utils.commands import command
+
 SUFFIX = '.contours'
 MANIFEST = 'contours.json'
 FORMAT = 1
@@ -32,7 +34,11 @@ SIZES = struct.Struct('<HHHH')  # height and width of the image, then of the con
 BYTES = 1 << 15  # added to the width of a contour that has a byte per pixel
 TRAILER = struct.Struct('<QI8s')  # where the index begins, its CRC-32, END
 FILTERS = [dict(id=lzma.FILTER_LZMA2, preset=9 | lzma.PRESET_EXTREME, lc=0, lp=0, pb=0)]
-TOOL = 'python tools/dataset_converters/extract_contours.py'
+
+
+def tool() -> str:
+    """The command that makes a cache, as it is called here."""
+    return command('extract-contours', 'dataset_converters/extract_contours.py')
 
 
 class ContourCacheError(ValueError):
@@ -146,8 +152,8 @@ class ContourFile:
 
     def _damaged(self, what: str = '') -> ContourCacheError:
         return ContourCacheError(
-            f'{what}{self.path} is damaged or not finished: delete that file and run {TOOL} again '
-            'with the same settings, it makes what is missing'
+            f'{what}{self.path} is damaged or not finished: delete that file and run {tool()} '
+            'again with the same settings, it makes what is missing'
         )
 
 

@@ -15,12 +15,12 @@ from .format import (
     FORMAT,
     HEAD,
     MANIFEST,
-    TOOL,
     TRAILER,
     ContourCacheError,
     encode_record,
     pack_header,
     read_record,
+    tool,
 )
 
 # What caches were made by that do not say it.
@@ -168,4 +168,4 @@ class ContourWriter:
 
 def no_space(path: Path, error: OSError) -> str:
     """Return the message for a disk that is full, or a folder that cannot be written."""
-    return f'{explain(error, path)}; run {TOOL} again with the same settings, it continues'
+    return f'{explain(error, path)}; run {tool()} again with the same settings, it continues'

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 
+from ..utils.commands import command
 from ..utils.files import printable
 from ..video.parts import file_of
 
@@ -41,7 +42,8 @@ class ReplaceBroken:
     """
 
     how_to_leave_out = (
-        'tools/misc/verify_dataset.py --ann-file LIST --out NEW writes a list without them'
+        f'{command("verify", "misc/verify_dataset.py")} --ann-file LIST --out NEW writes a list '
+        'without them'
     )
 
     def missing(self) -> list[str]:
@@ -98,7 +100,7 @@ class ReplaceBroken:
             reason = _reason_of(failure)
             advice = (
                 '. In evaluation, no other sample takes its place: mend the file or take it out of '
-                'the list (tools/misc/verify_dataset.py finds all of them)'
+                f'the list ({command("verify", "misc/verify_dataset.py")} finds all of them)'
             )
             error = BrokenSampleError(
                 f'the pipeline failed on {path!r}: {reason}{advice if self.test_mode else ""}'

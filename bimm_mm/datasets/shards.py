@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ..utils.commands import command
 from ..utils.files import UNFINISHED, finish, write_text
 from ..utils.lists import EntryList
 from ..video.parts import Part
@@ -64,7 +65,8 @@ class ShardPacker:
         try:
             return path.stat().st_size
         except OSError as error:
-            advice = 'tools/misc/verify_dataset.py --out writes a list of the good files'
+            verify = command('verify', 'misc/verify_dataset.py')
+            advice = f'{verify} --out writes a list of the good files'
             entry = self.entries[number]
             raise OSError(f'{entry.where}: {path}: {error.strerror}; {advice}') from error
 

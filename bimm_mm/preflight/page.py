@@ -164,7 +164,7 @@ def command(report: Report, asked: Asked) -> str:
     options = [option for option in asked.options if option.partition('=')[0] not in keys] + advised
     words = [*variables, 'bimm', 'train', asked.config, *flags]
     if report.world > 1:
-        words = [*variables, 'tools/dist_train.sh', asked.config, str(report.world), *flags]
+        words = [*variables, 'bimm', 'dist-train', asked.config, str(report.world), *flags]
     if options:
         words += ['--cfg-options', *options]
     return shlex.join(words)

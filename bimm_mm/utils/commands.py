@@ -18,7 +18,8 @@ def command(name: str, tool: str) -> str:
     folder = next((p for p in Path(called).absolute().parents if p.name == 'tools'), None)
     if folder is None or not (folder / tool).is_file():
         return f'bimm {name}'
-    return f'python {quoted(os.path.relpath(folder / tool))}'
+    path = quoted(os.path.relpath(folder / tool))
+    return path if tool.endswith('.sh') else f'python {path}'
 
 
 def quoted(path: str | os.PathLike) -> str:

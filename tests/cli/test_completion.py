@@ -29,6 +29,7 @@ def script(tmp_path_factory):
             ['joint_k400_vitb', 'joint_k400_vitb_edge'],
             ['README'],
         ),
+        (['bimm', 'dist-train', '--re'], ['--resume'], ['--cfg-options']),
         (['bimm', 'resize', 'joint_k400_vitb'], [], ['joint_k400_vitb']),
         (['bimm', 'inference', 'note'], ['notes.py'], ['config']),
     ],

@@ -65,7 +65,7 @@ def test_missing_contours_with_the_command_and_the_variant(tmp_path):
         check_config(cfg)
     text = str(error.value)
     assert "train_dataloader.dataset.contour_cache='no/contours'" in text
-    assert f'extract_contours.py videos {tmp_path} no/contours --model-type' in text
+    assert f'bimm extract-contours videos {tmp_path} no/contours --model-type' in text
     assert f'{tmp_path}/recipe_edge.py' in text
 
     (tmp_path / 'list.txt').touch()

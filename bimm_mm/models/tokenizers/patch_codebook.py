@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ...utils.checkpoint import save_whole
+from ...utils.commands import command
 from ...version import __version__
 from ..layers import patchify
 from .base import BaseTokenizer
@@ -31,7 +32,7 @@ class PatchTokenizer(BaseTokenizer):
         FileNotFoundError, ValueError: As :class:`BaseTokenizer`.
     """
 
-    source = 'make one with tools/dataset_converters/make_codebook.py'
+    source = f'make one with {command("make-codebook", "dataset_converters/make_codebook.py")}'
 
     def load(self, checkpoint: str | os.PathLike) -> tuple[nn.Module, int, int]:
         """As :meth:`BaseTokenizer.load`."""

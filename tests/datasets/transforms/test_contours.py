@@ -193,7 +193,7 @@ def test_missing_cache_stops_with_the_command(videos, tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         video_dataset(videos, tmp_path / 'none', DECODE)
     text = str(error.value)
-    assert f'extract_contours.py videos {videos} {tmp_path}/none --model-type' in text
+    assert f'bimm extract-contours videos {videos} {tmp_path}/none --model-type' in text
     assert '_edge' in text
 
 

@@ -1,0 +1,43 @@
+"""What messages tell to type can be typed where the command was given."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bimm_mm.captions.file import CaptionFile
+from bimm_mm.codes.cache import CodeCache
+from bimm_mm.config.paths import without_stage_1
+from bimm_mm.utils.commands import command
+
+REPO = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    'called, tool, expected',
+    [
+        ('tools/train.py', 'analysis_tools/plot_logs.py', 'python tools/analysis_tools/'),
+        ('tools/misc/preflight.py', 'dist_train.sh', 'tools/dist_train.sh'),
+        ('/usr/bin/bimm', 'analysis_tools/plot_logs.py', 'bimm curves'),
+        ('bimm train', 'analysis_tools/plot_logs.py', 'bimm curves'),
+        ('my_own.py', 'analysis_tools/plot_logs.py', 'bimm curves'),
+        ('/other/tools/train.py', 'analysis_tools/plot_logs.py', 'bimm curves'),
+    ],
+)
+def test_a_tool_is_called_as_the_one_that_runs(monkeypatch, called, tool, expected):
+    monkeypatch.chdir(REPO)
+    monkeypatch.setattr(sys, 'argv', [called])
+    assert command('curves', tool).startswith(expected)
+
+
+def test_messages_to_those_who_have_the_wheel_alone_name_no_folder_of_tools(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, 'argv', ['bimm train'])
+    monkeypatch.chdir(tmp_path)
+    texts = [without_stage_1('work_dirs/ventral_in1k_vitb_edge/epoch_800.pth')]
+    for kind in (CodeCache, CaptionFile):
+        with pytest.raises(FileNotFoundError) as error:
+            kind('none')
+        texts.append(str(error.value))
+    for text, name in zip(texts, ('import', 'extract-codes', 'make-captions'), strict=True):
+        assert f'bimm {name}' in text and 'tools/' not in text
+    assert 'bimm dist-train ' in texts[0]
