@@ -110,7 +110,7 @@ def test_a_run_whose_evaluation_lacks_files_does_not_begin(tmp_path, monkeypatch
         check_evaluation(Loop, 'val_dataloader')
     text = str(raised.value)
     assert text.startswith('val_dataloader.dataset: files of 25 of 25 samples are missing')
-    assert 'verify_dataset.py' in text and text.endswith('\n  9.mp4\n  and 15 more')
+    assert 'bimm verify' in text and text.endswith('\n  9.mp4\n  and 15 more')
     for number in range(25):
         (tmp_path / f'{number}.mp4').touch()
     assert check_evaluation(Loop, 'val_dataloader') is Loop
