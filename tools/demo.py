@@ -8,6 +8,8 @@ import json
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -16,10 +18,11 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from bimm_mm.engine import ReconstructionHook
 from bimm_mm.evaluation.functional.accuracy import Accuracy
 from bimm_mm.evaluation.functional.features import mean_token_features
 from bimm_mm.evaluation.functional.linear_probe import fit_linear_probe
-from bimm_mm.utils.files import write_text
+from bimm_mm.utils.files import write_text, write_whole
 from bimm_mm.utils.progress import Progress
 from bimm_mm.visualization import draw_reconstruction, save_figure
 
@@ -56,6 +59,23 @@ class ProgressHook(Hook):
         self.bar.__exit__(None, None, None)
 
 
+class PictureHook(ReconstructionHook):
+    """Renew a picture while a stage trains: two samples of its first batch, with the same masks.
+
+    Args:
+        path: A PNG file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(interval=400, samples=2)
+        self.path = path
+
+    def show(self, runner: Runner, image: np.ndarray) -> None:
+        """Write the picture whole, for viewers that follow the file."""
+        data = cv2.imencode('.png', image[..., ::-1])[1].tobytes()
+        write_whole(self.path, lambda file: file.write(data))
+
+
 def main() -> None:
     """Run both stages, the probes and the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -67,15 +87,17 @@ def main() -> None:
     )
     args = parser.parse_args()
     folder = args.work_dir
+    picture = folder / 'reconstruction.png'
     start = time.monotonic()
+    print(f'What each stage sees and predicts, renewed every 400 steps: {picture}')
 
     print('Stage 1: the ventral branch, on single frames.')
     ventral = load('ventral_shapes', folder, args.seed)
-    train(ventral, 'stage 1')
+    train(ventral, 'stage 1', picture)
     print('Stage 2: both branches jointly, on clips, from the ventral encoder of stage 1.')
     joint = load('joint_shapes', folder, args.seed)
     joint.model.init_dorsal_from = str(Path(ventral.work_dir) / 'last.pth')
-    model = train(joint, 'stage 2')
+    model = train(joint, 'stage 2', picture)
 
     print('Probes: logistic regression on frozen features of the dorsal encoder.')
     loaders = {
@@ -85,7 +107,6 @@ def main() -> None:
     untrained = MODELS.build(joint.model)
     trained_scores, random_scores = (probe(m, loaders) for m in (model, untrained))
 
-    picture = folder / 'reconstruction.png'
     batch = model.data_preprocessor(next(iter(loaders['test'])))
     model.eval()
     torch.manual_seed(0)
@@ -128,10 +149,11 @@ def load(name: str, folder: Path, seed: int) -> Config:
     return cfg
 
 
-def train(cfg: Config, name: str) -> nn.Module:
+def train(cfg: Config, name: str, picture: Path) -> nn.Module:
     """Train a config to the end; its weights are in ``last.pth`` of the work dir afterwards."""
     runner = Runner.from_cfg(cfg)
     runner.register_hook(ProgressHook(name))
+    runner.register_hook(PictureHook(picture))
     model = runner.train()
     runner.save_checkpoint(cfg.work_dir, 'last.pth', save_optimizer=False)
     return model

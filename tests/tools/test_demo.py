@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,14 @@ def demo(load_script, monkeypatch):
 
     monkeypatch.setattr(module, 'load', load_short)
     return module
+
+
+def test_the_picture_is_renewed_while_it_trains(demo, tmp_path):
+    picture = tmp_path / 'reconstruction.png'
+    demo.train(demo.load('ventral_shapes', tmp_path, 0), 'stage 1', picture)
+    height, width = cv2.imread(str(picture)).shape[:2]
+    assert min(height, width) > 100
+    assert [path.name for path in tmp_path.glob('*.png*')] == ['reconstruction.png']
 
 
 def test_demo_trains_both_stages_probes_and_draws(demo, tmp_path, monkeypatch, capsys):

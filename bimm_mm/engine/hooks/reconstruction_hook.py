@@ -55,7 +55,11 @@ class ReconstructionHook(Hook):
         if sharded or is_main_process():
             image = self.draw(runner, sharded)
             if is_main_process():
-                runner.visualizer.add_image('reconstruction', image, step=done)
+                self.show(runner, image)
+
+    def show(self, runner: Runner, image: np.ndarray) -> None:
+        """Give a picture, (H, W, 3) RGB uint8, to the runner's visualizer."""
+        runner.visualizer.add_image('reconstruction', image, step=runner.iter + 1)
 
     @torch.no_grad()
     def draw(self, runner: Runner, sharded: bool) -> np.ndarray:
