@@ -23,7 +23,7 @@ def test_the_parts_that_processes_wrote_are_read_together(tmp_path):
     assert [captions.get(f'{part}.mp4') for part in range(3)] == [
         [f'caption {i}'] for i in range(3)
     ]
-    with pytest.raises(FileNotFoundError, match='make_captions'):
+    with pytest.raises(FileNotFoundError, match='bimm make-captions makes one'):
         CaptionFile(tmp_path / 'others.*.jsonl')
 
 
