@@ -189,7 +189,7 @@ def test_a_script_archive_is_refused(tmp_path):
 def test_what_is_wrong_with_a_file_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match='no checkpoint .*missing.*taming-transformers'):
         VqganTokenizer(tmp_path / 'missing.ckpt')
-    with pytest.raises(ValueError, match='PatchTokenizer needs checkpoint=.*make_codebook'):
+    with pytest.raises(ValueError, match='PatchTokenizer needs checkpoint=.*bimm make-codebook'):
         PatchTokenizer('')
     (tmp_path / 'broken.ckpt').write_bytes(b'no pickle')
     with pytest.raises(ValueError, match='broken.ckpt is not a file of weights, or broken'):
