@@ -2,8 +2,8 @@
 
 `pip install .` brings no mmcv: `mmcv` and `mmcv-lite` install the same folder over each other, and
 pip cannot build `mmcv` in isolation, because its setup needs the torch it is compiled against.
-Install `mmcv-lite` (enough for pretraining) or `mmcv` (detection, segmentation) first, or run
-`make install`. With `-c requirements/pins.txt` pip takes exactly the versions that were tried.
+Install `mmcv-lite<2.2` (enough for pretraining) or `mmcv<2.2` (detection, segmentation) first, or
+run `make install`. With `-c requirements/pins.txt` pip takes exactly the versions that were tried.
 """
 
 import re

@@ -87,7 +87,12 @@ def _merge_into_file(config: str, options: dict) -> Config:
         cause = error
         while cause.__context__ is not None:  # mmengine's own two hide what is missing
             cause = cause.__context__
-        raise ConfigError(f'{config}: custom_imports cannot be imported: {cause}') from error
+        text = f'{config}: custom_imports cannot be imported: {cause}'
+        if str(cause).startswith('MMCV=='):  # what mmaction2, mmpretrain, ... say of its version
+            text += (
+                '\nwithout compiled operators: pip uninstall -y mmcv; pip install "mmcv-lite<2.2"'
+            )
+        raise ConfigError(text) from error
     check_options(cfg, options)
     cfg, options = _set_variables(path, cfg, options)
     cfg.merge_from_dict(options)

@@ -53,11 +53,13 @@ def read_file(file: Path, path: Path | None = None) -> Config:
     except ImportError:
         raise
     except Exception as error:
-        place, statement = f'{path or file}', ''
+        place, statement, read = f'{path or file}', '', None
         for frame, line in traceback.walk_tb(error.__traceback__):
             if frame.f_code.co_name == '_file2dict':  # mmengine's, which reads each base in turn
                 read = Path(frame.f_locals['filename'])
-            elif frame.f_code.co_name == '<module>':
+            elif frame.f_code.co_name == 'import_modules_from_strings':  # mmengine's
+                raise ImportError(str(error)) from error
+            elif frame.f_code.co_filename == str(read):
                 place = place if path else f'{read}, line {line}'
                 statement = f', in: {read.read_text().splitlines()[line - 1].strip()}'
         raise RecipeError(f'{place}: {type(error).__name__}: {error}{statement}') from error

@@ -16,7 +16,8 @@ def command(name: str, tool: str) -> str:
     if called.startswith('bimm ') or Path(called).name == 'bimm':
         return f'bimm {name}'
     folder = next((p for p in Path(called).absolute().parents if p.name == 'tools'), None)
-    if folder is None or not (folder / tool).is_file():
+    # .mim is the copy in an installed package
+    if folder is None or folder.parent.name == '.mim' or not (folder / tool).is_file():
         return f'bimm {name}'
     path = quoted(os.path.relpath(folder / tool))
     return path if tool.endswith('.sh') else f'python {path}'

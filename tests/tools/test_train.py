@@ -319,6 +319,21 @@ def test_a_package_that_a_config_imports_and_that_is_missing_is_named(toy, tool,
         tool.main()
 
 
+def test_a_package_that_refuses_another_is_told_without_traceback(toy, tool, monkeypatch):
+    refused = 'MMCV==2.2.0 is used but incompatible. Please install mmcv>=2.0.0rc4, <2.2.0.'
+    (toy / 'refuses.py').write_text(f'raise AssertionError({refused!r})\n')
+    imports = "custom_imports = dict(imports=['refuses'])"
+    (toy / 'needs.py').write_text(f"_base_ = ['toy.py']\n{imports}\n")
+    monkeypatch.chdir(toy)
+    monkeypatch.syspath_prepend(toy)
+    monkeypatch.setattr(sys, 'argv', ['train.py', 'needs.py'])
+    with pytest.raises(SystemExit) as told:
+        tool.main()
+    text = str(told.value)
+    assert f'needs.py: custom_imports cannot be imported: {refused}' in text
+    assert 'pip install "mmcv-lite<2.2"' in text
+
+
 def test_a_full_disk_is_told_without_traceback(toy, tool, monkeypatch):
     class Full:
         logger = logging.getLogger()

@@ -30,6 +30,14 @@ def test_a_tool_is_called_as_the_one_that_runs(monkeypatch, called, tool, expect
     assert command('curves', tool).startswith(expected)
 
 
+def test_the_copy_in_an_installed_package_is_called_as_bimm(monkeypatch, tmp_path):
+    tool = tmp_path / 'bimm_mm/.mim/tools/analysis_tools/plot_logs.py'
+    tool.parent.mkdir(parents=True)
+    tool.touch()
+    monkeypatch.setattr(sys, 'argv', [str(tool.parents[1] / 'train.py')])  # of dist_train.sh
+    assert command('curves', 'analysis_tools/plot_logs.py') == 'bimm curves'
+
+
 def test_messages_to_those_who_have_the_wheel_alone_name_no_folder_of_tools(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, 'argv', ['bimm train'])
     monkeypatch.chdir(tmp_path)
