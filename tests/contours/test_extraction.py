@@ -216,7 +216,7 @@ def test_damaged_file_is_named_with_what_mends_it(whole, tmp_path):
     (tmp_path / 'contours.json').write_bytes((whole / 'contours.json').read_bytes())
     data = bytearray(source.read_bytes())
     copy = tmp_path / source.name
-    mends = f'{copy} is damaged or not finished: delete that file and run .*extract_contours.py'
+    mends = f'{copy} is damaged or not finished: delete that file and run bimm extract-contours'
     copy.write_bytes(data[:-30])  # truncated
     with pytest.raises(ContourCacheError, match=mends):
         ContourFile(copy)
