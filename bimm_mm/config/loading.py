@@ -38,10 +38,11 @@ def find_config(path: str | os.PathLike, folder: str | os.PathLike = CONFIGS) ->
         return Path(same[0])
     if same and len(path.parts) == 1:
         raise ConfigError(f'{path} is the name of several configs: {", ".join(same)}')
-    near = difflib.get_close_matches(path.stem, set(recipes.values()), n=3)
-    raise ConfigError(
-        f'no config file {path}' + did_you_mean([f for f, s in recipes.items() if s in near])
-    )
+    stems = list(recipes.values())
+    near = difflib.get_close_matches(path.stem, set(stems), n=3)
+    bare = {stem for stem in near if len(path.parts) == 1 and stems.count(stem) == 1}
+    found = [stem if stem in bare else file for file, stem in recipes.items() if stem in near]
+    raise ConfigError(f'no config file {path}' + did_you_mean(found))
 
 
 def merge_config(

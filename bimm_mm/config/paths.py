@@ -65,11 +65,14 @@ def without_stage_1(checkpoint: str) -> str:
     """
     recipe = Path(checkpoint).parent.name
     found = sorted(CONFIGS.rglob(f'{recipe}.py')) if recipe else []
-    config = os.path.relpath(found[0]) if found else 'CONFIG, one of configs/bimm/ventral_*.py,'
+    launch = command('dist-train', 'dist_train.sh')
+    config = 'CONFIG, one of configs/bimm/ventral_*.py,'
+    if found:  # bimm finds a recipe by its bare name
+        config = recipe if launch.startswith('bimm') else os.path.relpath(found[0])
     imported = f'mae_vit{"l" if "vitl" in recipe else "b"}.pth'
     return (
         '. Joint pretraining starts from a ventral branch that was pretrained on images. Either\n'
-        f'  train it:  {command("dist-train", "dist_train.sh")} {config} 8\n'
+        f'  train it:  {launch} {config} 8\n'
         "  or take MAE's weights (github.com/facebookresearch/mae) in its place:\n"
         f'    {command("import", "model_converters/import_checkpoint.py")} MAE.pth {imported}\n'
         f'    and --cfg-options model.init_dorsal_from={imported}\n'

@@ -21,6 +21,8 @@ from .parts import file_of, part_of
 DECODED_FRAMES, SKIPPED_FRAMES = 10, 60
 # Codecs with frames that no other one refers to, which the decoder recognizes before it decodes.
 SKIPPABLE = {'h264', 'mpeg4', 'mpeg2video', 'mpeg1video'}
+# Tags that are no UTF-8 are no error. PyAV 19 has no such argument any more.
+LENIENT = {'metadata_errors': 'ignore'} if int(av.__version__.split('.')[0]) < 19 else {}
 # Filters that turn frames by so many quarter turns, counter-clockwise.
 TURNS = {
     1: [('transpose', 'cclock')],
@@ -113,7 +115,7 @@ class PyavReader:
             part = part_of(source)
             file = f'file:{source}' if part is None else part.url
         try:
-            container = av.open(file, metadata_errors='ignore')
+            container = av.open(file, **LENIENT)
         except FFmpegError as error:
             raise VideoError(f'cannot be opened ({error.strerror})') from error
         try:

@@ -48,4 +48,4 @@ def test_messages_to_those_who_have_the_wheel_alone_name_no_folder_of_tools(monk
         texts.append(str(error.value))
     for text, name in zip(texts, ('import', 'extract-codes', 'make-captions'), strict=True):
         assert f'bimm {name}' in text and 'tools/' not in text
-    assert 'bimm dist-train ' in texts[0]
+    assert 'bimm dist-train ventral_in1k_vitb_edge 8' in texts[0]

@@ -16,6 +16,7 @@ import odd_videos  # noqa: E402
 from odd_videos import CLIPS  # noqa: E402
 
 from bimm_mm.video import UnsupportedVideo, VideoError, open_video  # noqa: E402
+from bimm_mm.video.pyav import LENIENT  # noqa: E402
 
 TIMEOUT = 60.0
 
@@ -41,7 +42,7 @@ COUNTS = {
 @cache
 def in_one_pass(path: str, stream: int, size: tuple[int, int], turns: int) -> list[np.ndarray]:
     """All frames as PyAV decodes them from the first to the last, without any seeking."""
-    with av.open(f'file:{path}', metadata_errors='ignore') as container:
+    with av.open(f'file:{path}', **LENIENT) as container:
         frames = list(container.decode(container.streams[stream]))
         if frames[0].interlaced_frame:
             graph = av.filter.Graph()
