@@ -95,5 +95,5 @@ def test_recipes_are_found_by_their_bare_names():
     for name in ('joint_k400_vitb_edge', 'joint_k400_vitb_edge.py', expected):
         assert find_config(name) == expected
     assert Config.fromfile(find_config('configs/bimm/joint_k400_vitb_edge.py'))
-    with pytest.raises(ConfigError, match=r'did you mean .*\bjoint_k400_vitb_edge\?'):
+    with pytest.raises(ConfigError, match='did you mean joint_k400_vitb_edge or'):
         find_config('joint_k40_vitb_edge')
