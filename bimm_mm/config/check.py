@@ -57,6 +57,8 @@ HINTS = {
 ALWAYS_PARTS = 'backbone neck cls_head decode_head roi_head data_preprocessor dataset'.split()
 OWN_PACKAGES = ('bimm_mm', 'mmengine')
 
+_FAILED: dict[str, Exception] = {}  # by scope: why some of its parts were not imported
+
 RUNNER_KEYS = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
 RUNNER_KEYS |= {'strategy', 'runner_type', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn'}
 # What tools read of a config besides, and mmengine when it reads the file.
@@ -206,7 +208,8 @@ def _find_in(name: str, scope: str, path: Path_) -> object | None:
     for registry in registries.values():
         try:
             registry.import_from_location()
-        except Exception:  # what cannot be imported here has no parts to offer
+        except Exception as error:  # what cannot be imported here has no parts to offer
+            _FAILED[scope] = error
             continue
         if name in registry.module_dict:
             return registry.module_dict[name]
@@ -242,14 +245,18 @@ def _why(kind: str, scopes: tuple[str, ...]) -> str:
     package = prefix.split('.')[0]
     if package and not _is_scope(package) and find_spec(package) is None:
         return f'needs the package {package!r}, {_NOT_INSTALLED}'
+    asked = (package,) if package else scopes
     known = {
         key if scope == 'mmengine' else f'{scope}.{key}': None
         for root in ROOTS.values()
         for scope, registry in ({'mmengine': root} | root.children).items()
         for key in registry.module_dict
     }
+    for scope in asked:  # what was registered before the import of the others failed
+        known.pop(f'{scope}.{name}', None)
     same = [key for key in known if key.rpartition('.')[2] == name]
-    where = ' or '.join((package,) if package else scopes)
+    failed = [f'. Parts of {s} cannot be imported: {_FAILED[s]}' for s in asked if s in _FAILED]
+    where = ' or '.join(asked) + ''.join(failed)
     return f'is in no registry of {where}' + did_you_mean(same or _near(kind, known))
 
 
