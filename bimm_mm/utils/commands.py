@@ -23,6 +23,12 @@ def command(name: str, tool: str) -> str:
     return path if tool.endswith('.sh') else f'python {path}'
 
 
+def how_to_import() -> str:
+    """The end of a message on a checkpoint without weights of this toolkit."""
+    tool = command('import', 'model_converters/import_checkpoint.py')
+    return f'. Files of MAE, VideoMAE, timm or transformers are converted by: {tool} FILE NEW.pth'
+
+
 def quoted(path: str | os.PathLike) -> str:
     """Return a path as a shell needs it, relative to the current folder where that is shorter."""
     text = os.fspath(path)

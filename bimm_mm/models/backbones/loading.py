@@ -8,6 +8,7 @@ whoever loads it: ``init_cfg``, ``load_from``, ``--resume`` or ``load_state_dict
 from torch import Tensor, nn
 
 from ...utils.checkpoint import strip_prefix
+from ...utils.commands import how_to_import
 from ..checkpoints import PATCH_EMBEDDING
 from ..layers import resize_position_embedding
 from .arch import ARCHS
@@ -81,7 +82,7 @@ def _problems(encoder: nn.Module, state: dict[str, Tensor]) -> list[str]:
     if not encoder.parameter_shapes.keys() & state.keys():
         return [
             'it has no weights for it (out of the checkpoint of another model, init_cfg with a '
-            'prefix takes the encoder)'
+            f'prefix takes the encoder){how_to_import()}'
         ]
     weight = state.get(PATCH_EMBEDDING)
     if weight is not None and weight.dim() != (5 if encoder.is_video else 4):

@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ...utils.checkpoint import read_state, strip_prefix
+from ...utils.commands import how_to_import
 from ..backbones.loading import INFLATIONS, inflate_patch_embedding
 from ..checkpoints import PATCH_EMBEDDING, find_encoder, find_encoders
 from ..layers import resize_position_embedding
@@ -38,7 +39,7 @@ def load_ventral_encoder(
     if prefix is None or find_encoders(state)[prefix] != 'image':
         raise ValueError(
             f"checkpoint '{checkpoint}' holds no image encoder: it needs keys like "
-            f"'ventral.backbone.{PATCH_EMBEDDING}', with four dimensions"
+            f"'ventral.backbone.{PATCH_EMBEDDING}', with four dimensions{how_to_import()}"
         )
     state = strip_prefix(state, prefix)
     if backbone.is_video:

@@ -140,7 +140,10 @@ def test_positions_of_another_layout_are_refused():
 def test_refused_inside_of_any_model_however_it_is_loaded(joint, tmp_path):
     """As of ``load_from`` and ``resume``, which are not strict."""
     model = Model(encoder())
-    with pytest.raises(ValueError, match="does not fit the encoder 'backbone': it has no weights"):
+    refusal = (
+        "does not fit the encoder 'backbone': it has no weights.*converted by: bimm import FILE"
+    )
+    with pytest.raises(ValueError, match=refusal):
         load_checkpoint(model, joint[1])
     torch.save(Model(encoder(4)).state_dict(), tmp_path / 'video.pth')
     with pytest.raises(ValueError, match="encoder 'backbone': this is an image encoder"):

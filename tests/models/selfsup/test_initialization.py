@@ -101,6 +101,14 @@ def test_no_such_file(tmp_path):
         load_ventral_encoder(encoder(), str(tmp_path / 'missing.pth'))
 
 
+def test_a_file_of_mae_is_refused_with_the_command_that_imports_it(tmp_path):
+    torch.save(
+        dict(model={'patch_embed.proj.weight': torch.ones(16, 3, 4, 4)}), tmp_path / 'mae.pth'
+    )
+    with pytest.raises(ValueError, match=r'MAE.* are converted by: bimm import FILE NEW\.pth'):
+        load_ventral_encoder(encoder(), str(tmp_path / 'mae.pth'))
+
+
 def test_a_checkpoint_of_a_dorsal_branch_alone(tmp_path, make_branch):
     path = str(tmp_path / 'dorsal.pth')
     model = SingleBranchPretrainer(dorsal=make_branch(video=True))
