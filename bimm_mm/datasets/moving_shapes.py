@@ -13,7 +13,16 @@ from torch.utils.data import Dataset
 
 from .clip_cache import ClipCache
 from .shape_fields import SHAPES, TEXTURES
-from .shape_scenes import CHROMA, DESIGN_SIZE, LUMA_WEIGHTS, OUTLINES, VERSION, WAVES, Scene
+from .shape_scenes import (
+    CHROMA,
+    DESIGN_SIZE,
+    LUMA_WEIGHTS,
+    RELIEF,
+    VERSION,
+    WAVES,
+    Scene,
+    make_outlines,
+)
 
 # Lengths are in "design pixels", of which a frame has 32 per side whatever its real size.
 # Few values are drawn at random, so that what is masked can be inferred from what is visible: the
@@ -45,7 +54,7 @@ TEXTURES_IN_WORDS = {
 }
 
 STILL = 'still'  # the motion of a camera
-SHAPE_SETS = dict(simple=SHAPES, outlines=OUTLINES)
+SHAPE_SETS = dict(simple=lambda relief: SHAPES, outlines=make_outlines)
 TEXTURE_SETS = dict(edges=TEXTURES, waves=WAVES)
 
 
@@ -99,6 +108,10 @@ class MovingShapesDataset(Dataset):
         occluders: Posts and beams in front, which stand still in the world.
         max_turn: Objects are turned by a random angle up to it either way, in degrees; counts where
             one of the arguments above is given.
+        relief: How far outlines are from a disc: the standard deviation of the radius, relative to
+            its mean, above 0 and at most 0.4.
+        clutter: How far distractors and occluders stand out from the background: 1 as far as the
+            object and as black posts, 0 not at all.
 
     Raises:
         TypeError: If an argument that is a number is no integer.
@@ -128,6 +141,8 @@ class MovingShapesDataset(Dataset):
         distractors: int = 0,
         occluders: int = 0,
         max_turn: float = 180.0,
+        relief: float = RELIEF,
+        clutter: float = 1.0,
     ) -> None:
         _check_int('length', length, minimum=1)
         _check_int('seed', seed, minimum=0)
@@ -144,17 +159,22 @@ class MovingShapesDataset(Dataset):
         self.captions, self.speeds, self.camera_speeds = captions, tuple(speeds), camera_speeds
         if not 0 <= max_turn <= 180:
             raise ValueError(f'max_turn must be 0 to 180 degrees, but got {max_turn!r}')
+        if not 0 < relief <= 0.4:
+            raise ValueError(f'relief must be above 0 and at most 0.4, but got {relief!r}')
+        if not 0 <= clutter <= 1:
+            raise ValueError(f'clutter must be 0 to 1, but got {clutter!r}')
         self.distractors, self.occluders, self.max_turn = distractors, occluders, max_turn
+        self.clutter = clutter
         _check_choice('shapes', shapes, SHAPE_SETS)
         _check_choice('textures', textures, TEXTURE_SETS)
-        self.shapes, self.textures = shapes, textures
+        self.textures, self.shapes, self.relief = textures, shapes, relief
         self._plain = (shapes, textures, tuple(camera_speeds), distractors, occluders) == (
             *('simple', 'edges', (), 0, 0),
         )
         motions, self._velocities = _motions(directions, speeds, size)
         self.metainfo = dict(
             motion_classes=motions,
-            shape_classes=tuple(SHAPE_SETS[shapes]),
+            shape_classes=tuple(SHAPE_SETS[shapes](relief)),
             texture_classes=tuple(TEXTURE_SETS[textures]),
         )
         if camera_speeds:
@@ -177,7 +197,7 @@ class MovingShapesDataset(Dataset):
             size=size,
             frames=num_frames,
             velocities=[self._velocities, getattr(self, '_camera_velocities', None)],
-            scene=[VERSION, shapes, textures, distractors, occluders, max_turn],
+            scene=[VERSION, shapes, textures, distractors, occluders, max_turn, relief, clutter],
         )
         self._keep, self._described = cache, described
         self._cache = self._allocate_cache()
@@ -251,7 +271,7 @@ class MovingShapesDataset(Dataset):
         """Draw one clip or image, as :meth:`_render`, that is not plain."""
         bits = np.random.Philox(key=[self.seed, 2], counter=[0, 0, 0, index])
         random = np.random.Generator(bits)
-        outlines = list(SHAPE_SETS[self.shapes].values())
+        outlines = list(SHAPE_SETS[self.shapes](self.relief).values())
         still = np.zeros(2)
         scene = Scene(
             size=self.size,
@@ -267,6 +287,7 @@ class MovingShapesDataset(Dataset):
             outlines=[outlines[random.integers(len(outlines))] for _ in range(self.distractors)],
             occluders=self.occluders,
             max_turn=self.max_turn,
+            clutter=self.clutter,
         )
         return scene.render(random).reshape(self._sample_shape)
 

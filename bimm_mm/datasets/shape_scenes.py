@@ -11,6 +11,7 @@ Lengths are in design pixels, 32 per side of a frame.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from .shape_fields import Field
 DESIGN_SIZE = 32
 VERSION = 1  # of the scenes: kept clips of another one are not taken
 RADIUS = (6.8, 7.4)  # mean radius of an outline; of the disc for the plain shapes
-RELIEF = 0.22  # standard deviation of an outline's radius, relative to its mean
+RELIEF = 0.22  # standard deviation of an outline's radius, relative to its mean; the default
 WAVELENGTH = 5.0
 ANGLES = 720  # entries of the table of radii
 
@@ -47,21 +48,29 @@ COUNTS = {3: 'three', 4: 'four', 5: 'five', 6: 'six'}
 PARTS = dict(star='pointed', flower='petaled', gear='toothed', pinwheel='bladed')
 
 
-def _outline(lobe: Callable[[np.ndarray], np.ndarray], count: int) -> np.ndarray:
+def _outline(lobe: Callable[[np.ndarray], np.ndarray], count: int, relief: float) -> np.ndarray:
     """Radii and their slopes over a whole turn, (2, ANGLES); mean radius 1."""
     turn = np.arange(ANGLES) / ANGLES * count % 1
     radius = lobe(turn)
-    radius = 1 + RELIEF * (radius - radius.mean()) / radius.std()
+    radius = 1 + relief * (radius - radius.mean()) / radius.std()
     slope = (np.roll(radius, -1) - np.roll(radius, 1)) / (4 * np.pi / ANGLES)
     return np.stack([radius, slope]).astype(np.float32)
 
 
-#: dict[str, np.ndarray]: Radii and slopes of the outlines, whose area is pi * (1 + RELIEF ** 2).
-OUTLINES: dict[str, np.ndarray] = {
-    f'{number}-{PARTS[name]} {name}': _outline(lobe, count)
-    for name, lobe in LOBES.items()
-    for count, number in COUNTS.items()
-}
+@cache
+def make_outlines(relief: float = RELIEF) -> dict[str, np.ndarray]:
+    """Radii and slopes of 16 outlines, (2, ANGLES) each, by their names.
+
+    Args:
+        relief: Standard deviation of the radius, relative to its mean. Of all outlines the area is
+            ``pi * (1 + relief ** 2)`` where the mean is 1.
+    """
+    return {
+        f'{number}-{PARTS[name]} {name}': _outline(lobe, count, relief)
+        for name, lobe in LOBES.items()
+        for count, number in COUNTS.items()
+    }
+
 
 #: dict[str, tuple[float, ...]]: Directions of the waves of a texture, in degrees, y pointing down.
 WAVES: dict[str, tuple[float, ...]] = {
@@ -90,6 +99,8 @@ class Scene:
         outlines: Of the distractors.
         occluders: Number of posts and beams in front, which stand still.
         max_turn: Of objects either way, in degrees.
+        clutter: How far distractors and occluders stand out from the background, 1 as far as the
+            object and as black posts.
     """
 
     size: int
@@ -102,18 +113,26 @@ class Scene:
     outlines: Sequence[np.ndarray | Field] = ()
     occluders: int = 0
     max_turn: float = 180.0
+    clutter: float = 1.0
 
     def render(self, random: np.random.Generator) -> np.ndarray:
         """Draw it, (3, T, size, size) uint8; start, colors and phases come from ``random``."""
         times = np.arange(self.num_frames, dtype=np.float32)[:, None]
         canvas = self._background(random, -self.camera * times)
         for velocity, outline in zip(self.others, self.outlines, strict=True):
-            self._object(canvas, random, (velocity - self.camera) * times, outline, None)
+            way = (velocity - self.camera) * times
+            self._object(canvas, random, way, outline, None, self._dimmed(OBJECT))
         way = (self.velocity - self.camera) * times
-        self._object(canvas, random, way, self.shape, self.texture)
+        self._object(canvas, random, way, self.shape, self.texture, OBJECT)
         for _ in range(self.occluders):
             self._occluder(canvas, random, -self.camera * times)
         return np.rint(canvas).clip(0, 255).astype(np.uint8)
+
+    def _dimmed(self, luminance: tuple[float, float]) -> tuple[float, float]:
+        """A range of luminance, brought nearer to the background."""
+        middle = sum(BACKGROUND) / 2
+        low, high = (middle + self.clutter * (end - middle) for end in luminance)
+        return low, high
 
     def _background(self, random: np.random.Generator, way: np.ndarray) -> np.ndarray:
         """Noise of long waves around a color, moved along ``way``, (T, 2): (3, T, H, W) float32."""
@@ -141,11 +160,12 @@ class Scene:
         way: np.ndarray,
         shape: np.ndarray | Field,
         texture: tuple[float, ...] | Field | None,
+        luminance: tuple[float, float],
     ) -> None:
         """Draw an object onto the canvas where it is, its window only; borders wrap around."""
         unit = self.size / DESIGN_SIZE
         radius = random.uniform(*RADIUS) * unit
-        reach = 1.6 if isinstance(shape, np.ndarray) else 1.8
+        reach = shape[0].max() + 0.1 if isinstance(shape, np.ndarray) else 1.8
         side = min(int(2 * reach * radius) + 3, self.size)
         centers = random.uniform(0, self.size, 2) + way  # (T, 2)
         corners = np.floor(centers - side / 2).astype(int)
@@ -153,7 +173,7 @@ class Scene:
         local = (pixels + 0.5 - centers[..., None]).astype(np.float32)
         x, y = local[:, 0, None, :], local[:, 1, :, None]
         turn = np.deg2rad(random.uniform(-self.max_turn, self.max_turn))
-        color = _color(random, OBJECT)[:, None, None, None]
+        color = _color(random, luminance)[:, None, None, None]
         covered = _covered(shape, x / radius, y / radius, turn, radius)
         if texture is not None:
             color = color + TEXTURE_CONTRAST * _texture(texture, x / unit, y / unit, random)
@@ -167,7 +187,8 @@ class Scene:
         """Draw a post or a beam across the canvas."""
         unit = self.size / DESIGN_SIZE
         axis = int(random.integers(2))
-        width, color = random.uniform(*OCCLUDER_WIDTH) * unit, _color(random, OCCLUDER, chroma=15.0)
+        width = random.uniform(*OCCLUDER_WIDTH) * unit
+        color = _color(random, self._dimmed(OCCLUDER), chroma=15.0)
         offset = np.arange(self.size) + 0.5 - (random.uniform(0, self.size) + way[:, axis, None])
         offset -= self.size * np.rint(offset / self.size)
         covered = np.clip(0.5 + width / 2 - np.abs(offset), 0, 1).astype(np.float32)  # (T, size)

@@ -13,7 +13,7 @@ import numpy as np
 
 from bimm_mm.datasets import MovingShapesDataset
 from bimm_mm.datasets.moving_shapes import LUMA_WEIGHTS
-from bimm_mm.datasets.shape_scenes import OUTLINES, WAVELENGTH, WAVES, _covered
+from bimm_mm.datasets.shape_scenes import WAVELENGTH, WAVES, _covered, make_outlines
 
 # of configs/bimm/demo/joint_hard_shapes.py
 CLIPS = dict(
@@ -24,7 +24,9 @@ CLIPS = dict(
     camera_speeds=(0.0, 1.0, 2.0),
     distractors=1,
     occluders=1,
-    max_turn=20.0,
+    max_turn=0.0,
+    relief=0.35,
+    clutter=0.3,
     cache=False,
 )
 ANGLES = sorted({angle for angles in WAVES.values() for angle in angles})
@@ -49,10 +51,11 @@ class Reader:
         masks = [
             [
                 _covered(outline, place[None, None] / r, place[None, :, None] / r, turn, r)[0]
-                for turn in np.deg2rad(range(-20, 21, 4))
+                for turn in np.deg2rad(np.linspace(-1, 1, 11 if dataset.max_turn else 1))
+                * dataset.max_turn
                 for r in (6.9, 7.3)
             ]
-            for outline in OUTLINES.values()
+            for outline in make_outlines(dataset.relief).values()
         ]
         self.masks = np.stack(masks)  # (16, variants, 32, 32)
         self.spectra = np.fft.fft2(self.masks).conj()

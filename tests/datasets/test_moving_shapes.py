@@ -1,4 +1,5 @@
 import copy
+import hashlib
 import pickle
 import sys
 from pathlib import Path
@@ -15,12 +16,12 @@ from bimm_mm.datasets import MovingShapesDataset
 from bimm_mm.datasets.moving_shapes import LUMA_WEIGHTS, SHAPES, TEXTURES
 from bimm_mm.datasets.shape_scenes import (
     ANGLES,
-    OUTLINES,
     RELIEF,
     WAVES,
     Scene,
     _covered,
     _texture,
+    make_outlines,
 )
 
 COMBINATIONS = 8 * 6 * 4
@@ -285,15 +286,16 @@ HARD = dict(
 )
 
 
-def test_outlines_have_one_area_and_differ():
+@pytest.mark.parametrize('relief', [RELIEF, 0.4])
+def test_outlines_have_one_area_and_differ(relief):
     fine = (np.arange(400, dtype=np.float32) + 0.5) / 100 - 2
     drawn = {
         name: _covered(outline, fine[None, None], fine[None, :, None], 0.0, 100.0)
-        for name, outline in OUTLINES.items()
+        for name, outline in make_outlines(relief).items()
     }
     assert len(drawn) == 16
     areas = np.array([image.sum() / 100**2 for image in drawn.values()])
-    np.testing.assert_allclose(areas, np.pi * (1 + RELIEF**2), rtol=0.01)
+    np.testing.assert_allclose(areas, np.pi * (1 + relief**2), rtol=0.01)
     images = np.stack(list(drawn.values()))[:, 0]
     overlap = [(a * b).sum() / (a + b - a * b).sum() for a in images for b in images]
     assert (np.sort(np.reshape(overlap, (16, 16)), axis=1)[:, -2] < 0.9).all()
@@ -416,3 +418,26 @@ def test_clips_kept_in_a_folder_are_found_again(tmp_path, monkeypatch):
 def test_bad_arguments_of_hard_clips_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         MovingShapesDataset(length=4, **arguments)
+
+
+def test_clutter_dims_what_is_not_the_object():
+    def spread(clutter):
+        hard = dict(HARD, size=32, distractors=2, clutter=clutter, cache=False, num_frames=None)
+        dataset = MovingShapesDataset(length=8, **hard)
+        return np.mean([dataset[index]['inputs'].float().std() for index in range(8)])
+
+    assert spread(0.0) < spread(0.3) < spread(1.0)
+
+
+def test_the_default_relief_and_clutter_are_those_of_before():
+    clip = MovingShapesDataset(length=4, cache=False, **HARD)[3]['inputs']
+    assert (
+        hashlib.sha1(clip.numpy().tobytes()).hexdigest()
+        == '7eb33200041613e638717361d56729dd78e44950'
+    )
+
+
+@pytest.mark.parametrize('argument', [dict(relief=0.0), dict(relief=0.5), dict(clutter=1.5)])
+def test_relief_and_clutter_outside_their_range_are_refused(argument):
+    with pytest.raises(ValueError, match=f'{next(iter(argument))} must be'):
+        MovingShapesDataset(length=1, **argument)
