@@ -18,7 +18,7 @@ judge = ['motion', 'shape']
 #   evaluation = dict(_base_.hard_evaluation, _delete_=True)
 # and gives its trainings the data sets of clips.
 hard = dict(_base_.hard, cache='work_dirs/clips')  # drawn once, for all runs
-probe_clips, test_clips, few_clips, finetune_clips, finetune_steps = 1024, 768, 256, 768, 600
+probe_clips, test_clips, few_clips, finetune_clips, finetune_steps = 1024, 768, 256, 768, 400
 hard_evaluation = dict(
     config='../bimm/demo/joint_shapes.py',
     options={

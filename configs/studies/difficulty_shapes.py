@@ -28,5 +28,6 @@ runs = dict(
 )
 reference = dict(run='videomae', steps=steps)
 units = ['steps']
-evaluation = dict(_base_.hard_evaluation, _delete_=True)
+finetune = dict(_base_.hard_evaluation['finetune'], steps=600)
+evaluation = dict(_base_.hard_evaluation, finetune=finetune, _delete_=True)
 judge = ['motion', 'camera', 'shape', 'texture']
