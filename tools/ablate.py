@@ -9,6 +9,7 @@ What was done is kept in the work dir: stopped, the same command goes on where i
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -66,6 +67,9 @@ def main() -> None:
                         runner.run(run, unit, seed)
                         report.write()
         print(report.write())
+    except (KeyboardInterrupt, SystemExit):  # a training saves, and exits with a code of its own
+        say('stopped; the same command goes on from there')
+        sys.exit(130)
     except (ValueError, OSError) as error:  # ConfigError is a ValueError
         fail(error)
 

@@ -14,9 +14,15 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
-from bimm_mm.cli.arguments import add_config_and_checkpoint, add_config_options, fail
+from bimm_mm.cli.arguments import (
+    add_config_and_checkpoint,
+    add_config_options,
+    fail,
+    without_traceback,
+)
 from bimm_mm.config.check import ConfigError, check_config
 from bimm_mm.config.loading import read_config
+from bimm_mm.datasets.broken import BrokenSampleError
 from bimm_mm.engine.runner import LAUNCHERS, build_runner, init_cpu_launcher, leave
 from bimm_mm.evaluation import ClassificationResults
 from bimm_mm.evaluation.functional.classification import ClassificationReport
@@ -155,7 +161,10 @@ def main() -> None:
             fail(error)
     if args.dump:
         Path(args.dump).parent.mkdir(parents=True, exist_ok=True)
-    runner.test()
+    try:
+        runner.test()
+    except BrokenSampleError as error:
+        fail(without_traceback(error))
     try:
         write_report(runner, args)
     except (ValueError, OSError) as error:

@@ -6,10 +6,17 @@ import os
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 
-from bimm_mm.cli.arguments import add_config_options, add_hook_options, fail, merge_hook_options
+from bimm_mm.cli.arguments import (
+    add_config_options,
+    add_hook_options,
+    fail,
+    merge_hook_options,
+    without_traceback,
+)
 from bimm_mm.config.agreement import remarks
 from bimm_mm.config.check import ConfigError, check_config
 from bimm_mm.config.loading import read_config
+from bimm_mm.datasets.broken import BrokenSampleError
 from bimm_mm.engine.hooks.broken_samples_hook import TooManyBrokenSamples
 from bimm_mm.engine.hooks.checkpoint_hook import checkpoint_to_resume
 from bimm_mm.engine.hooks.stop_on_signal_hook import EXIT_STOPPED
@@ -114,8 +121,8 @@ def main() -> None:
         code = EXIT_STOPPED
     except (ConfigError, WriteError, FloatingPointError, TooManyBrokenSamples) as error:
         fail(error)
-    except LoaderLimitError as error:  # behind a worker's traceback
-        fail(str(error).strip().rpartition('\n')[2])
+    except (LoaderLimitError, BrokenSampleError) as error:
+        fail(without_traceback(error))
     except OSError as error:  # the log's files are on the same disk
         if error.errno not in DISK_ERRORS:
             raise

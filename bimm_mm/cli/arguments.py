@@ -175,6 +175,11 @@ def take_config_from_checkpoint(args: argparse.Namespace, rest: str | None = Non
     args.config, args.checkpoint = None, args.config
 
 
+def without_traceback(error: Exception) -> str:
+    """The message of an error; of one that a DataLoader's worker raised, what stands at its end."""
+    return str(error).rpartition(f'{type(error).__name__}: ')[2].strip()
+
+
 def fail(error: Exception) -> NoReturn:
     """End the process with the error's message, and without a traceback."""
     if int(os.environ.get('LOCAL_RANK', 0)) > 0:

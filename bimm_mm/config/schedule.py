@@ -40,7 +40,8 @@ def schedule_problems(cfg: Config) -> list[str]:
             overrides.append(f'param_scheduler.{index}.end={new}')
     if not found:
         return []
-    what = f'{", ".join(found)}: the run has {length} {unit} (train_cfg)'
+    short = dict(epochs='epochs', iterations='iters')[unit]
+    what = f'{", ".join(found)}: the run has train_cfg.max_{short}={length}'
     if length <= warm_up:
         return [f'{what}. For a constant rate: --cfg-options param_scheduler=None']
     return [f'{what}. Paste: --cfg-options {" ".join(overrides)}']

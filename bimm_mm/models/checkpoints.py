@@ -1,6 +1,7 @@
 """Checkpoints of this toolkit: where the encoders are in them, and whether they fit a model."""
 
 import os
+import re
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -99,6 +100,36 @@ def check_fit(model: nn.Module, state: dict[str, Tensor], name: str | os.PathLik
         raise ValueError(
             f'checkpoint {name} does not fit the model (is it of another architecture or number '
             f'of classes, or an encoder without a head?):\n  {shown}{more}{config}'
+        )
+
+
+def check_decoders(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Check that decoders of a checkpoint that a training starts from are those of the model.
+
+    mmengine would leave out what does not fit, and train decoders of random weights. Decoders that
+    only one of the two has are left aside.
+
+    Args:
+        model: What will be trained.
+        state: The ``state_dict`` of the checkpoint.
+
+    Raises:
+        ValueError: A decoder of the same place has other sizes.
+    """
+    places = re.compile(r'(.*\bneck\.decoders\.\d+\.)')
+    buffers = {key for key, _ in model.named_buffers()}  # positions, which are made for each grid
+    ours = {k: tuple(v.shape) for k, v in model.named_parameters() if places.match(k)}
+    theirs = {k: tuple(v.shape) for k, v in state.items() if places.match(k) and k not in buffers}
+    both = {places.match(k)[1] for k in ours} & {places.match(k)[1] for k in theirs}
+    keys = [key for key in {**ours, **theirs} if places.match(key)[1] in both]
+    wrong = [key for key in keys if ours.get(key) != theirs.get(key)]
+    if wrong:
+        key = wrong[0]
+        raise ValueError(
+            f'the checkpoint has other decoders: {key} is {theirs.get(key, "missing")} in it and '
+            f'{ours.get(key, "missing")} in the model, and {len(wrong) - 1} more differ. Take the '
+            'sizes that it was trained with (import_checkpoint.py --config-out writes them for '
+            'imported weights), or an encoder alone'
         )
 
 

@@ -1,5 +1,7 @@
 """Model cards: what an encoder is, how to load it, and how it was trained."""
 
+from pathlib import PurePath
+
 import yaml
 
 from ..utils.tables import markdown_table
@@ -59,7 +61,7 @@ def model_card(
     )
     rows = {
         'recipe': recipe,
-        'data': ', '.join(run.get('data') or ()),
+        'data': ', '.join(map(_without_folders, run.get('data') or ())),
         'stage': run.get('stage'),
         'branch': run.get('branch'),
         'blocks shared by the branches': run.get('num_shared'),
@@ -82,3 +84,9 @@ def model_card(
         f'---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n{head}\n## Training\n\n{training}\n\n'
         f'## Architecture\n\n{sizes}\n\n## Results\n\n{results}\n\n## License\n\n{terms}\n'
     )
+
+
+def _without_folders(text: str) -> str:
+    """Which data, where an absolute path would tell whose machine it was on."""
+    kind, _, path = text.partition(' ')
+    return f'{kind} {PurePath(path).name}' if PurePath(path).is_absolute() else text

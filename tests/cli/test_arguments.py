@@ -4,15 +4,18 @@ import argparse
 
 import pytest
 from mmengine.config import Config, DictAction
+from torch.utils.data import DataLoader, Dataset
 
 from bimm_mm.cli.arguments import (
     add_config_options,
     add_hook_options,
     merge_hook_options,
     parse_value,
+    without_traceback,
 )
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.shapes import shape_problems
+from bimm_mm.datasets.broken import BrokenSampleError
 
 
 def parse(*words: str) -> argparse.Namespace:
@@ -106,3 +109,23 @@ def test_settings_of_the_right_kind_pass():
         train_dataloader=dict(batch_size=1, num_workers=0, dataset=dict(pipeline=[dict(type='B')])),
     )
     assert shape_problems(cfg) == []
+
+
+class Unreadable(Dataset):
+    """One sample, that cannot be made."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> None:
+        try:
+            raise OSError('moov atom not found')
+        except OSError as error:
+            raise BrokenSampleError('cut off.mp4: mend the file') from error
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_an_error_of_a_worker_is_told_without_its_traceback(workers):
+    with pytest.raises(BrokenSampleError) as error:
+        next(iter(DataLoader(Unreadable(), num_workers=workers)))
+    assert without_traceback(error.value) == 'cut off.mp4: mend the file'

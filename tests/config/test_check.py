@@ -315,6 +315,7 @@ def test_a_schedule_that_does_not_fit_the_run_is_refused(schedulers, train_cfg, 
     (line,) = problems(**cfg)
     assert line.startswith('param_scheduler[')
     assert all(text in line for text in wanted)
+    assert 'the run has train_cfg.{}={}'.format(*next(iter(train_cfg.items()))) in line
     options = re.findall(r'(param_scheduler\.\d\.\w+)=(\d+)', line)
     repaired = Config(cfg)
     repaired.merge_from_dict({key: int(value) for key, value in options})

@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS
+from torch import nn
 
 from bimm_mm.config.check import ConfigError
 from bimm_mm.engine.hooks.run_summary_hook import count_classes
@@ -60,6 +61,16 @@ class OneEncoder(OneWeight):
 
     def forward(self, inputs, mode='tensor'):
         return dict(loss=self.encoder(torch.zeros(1, 3, 5, 5))[0].mean())
+
+
+@MODELS.register_module()
+class OneDecoder(OneWeight):
+    """With a decoder at the place where pretrainers have theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.neck = nn.Module()
+        self.neck.decoders = nn.ModuleList([nn.Linear(2, 2)])
 
 
 def encoder(width: int, **kwargs) -> BimmViT:
@@ -190,6 +201,14 @@ def test_a_prefix_that_is_not_in_the_weights_is_told_without_traceback(config, t
     torch.save(dict(state_dict=encoder(24).state_dict()), file)
     config.model = dict(type='OneEncoder', start=file, prefix='dorsal.backbone.')
     with pytest.raises(ConfigError, match=r"prefix='dorsal.*an image encoder with prefix=''"):
+        build_runner(config).train()
+
+
+def test_a_start_from_other_decoders_is_refused(config, tmp_path):
+    file = str(tmp_path / 'other.pth')
+    torch.save(dict(state_dict={'neck.decoders.0.weight': torch.zeros(5)}), file)
+    config.model, config.load_from = dict(type='OneDecoder'), file
+    with pytest.raises(ConfigError, match=r'other\.pth: the checkpoint has other decoders'):
         build_runner(config).train()
 
 

@@ -14,7 +14,12 @@ from torch import nn
 
 import bimm_mm
 from bimm_mm.models import BimmViT, DualBranchPretrainer, SingleBranchPretrainer
-from bimm_mm.models.checkpoints import export_branch, read_checkpoint, save_whole
+from bimm_mm.models.checkpoints import (
+    check_decoders,
+    export_branch,
+    read_checkpoint,
+    save_whole,
+)
 
 REPO = Path(__file__).parents[2]
 ARCH = dict(embed_dims=24, depth=3, num_heads=2)
@@ -203,3 +208,23 @@ def test_bytes_that_are_no_checkpoint_are_named(content, tmp_path):
     path.write_bytes(content)  # the third is a pickle that takes a value from an empty stack
     with pytest.raises(ValueError, match=r'noise\.pth'):
         read_checkpoint(path)
+
+
+def test_decoders_of_other_sizes_are_refused_where_a_training_starts(joint):
+    model, _ = joint
+    state = dict(model.state_dict())
+    check_decoders(model, state)
+    key = next(key for key in state if 'neck.decoders.1.' in key and key.endswith('weight'))
+    with pytest.raises(ValueError, match=f'other decoders: {key} is .1, 2. in it'):
+        check_decoders(model, state | {key: torch.zeros(1, 2)})
+    with pytest.raises(ValueError, match=f'{key} is missing in it'):
+        check_decoders(model, {k: v for k, v in state.items() if k != key})
+    with pytest.raises(ValueError, match='more.weight is .1,. in it and missing in the model'):
+        check_decoders(model, state | {'dorsal.neck.decoders.0.more.weight': torch.zeros(1)})
+
+
+def test_decoders_of_one_side_alone_are_left_aside(joint):
+    model, _ = joint
+    state = model.state_dict()
+    check_decoders(model, {key: value for key, value in state.items() if 'neck' not in key})
+    check_decoders(model.dorsal.backbone, state)

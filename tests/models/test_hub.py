@@ -12,6 +12,7 @@ import yaml
 from bimm_mm.models import BimmViT, VimpacViT
 from bimm_mm.models.encoders import load_encoder
 from bimm_mm.models.hub import export_pretrained
+from bimm_mm.models.model_card import model_card
 
 SMALL = dict(arch=dict(embed_dims=16, depth=2, num_heads=2), img_size=16, patch_size=8)
 VIDEO = dict(SMALL, num_frames=4, stage_ends=(1, 2))
@@ -81,6 +82,11 @@ def test_the_card_says_what_the_checkpoint_knows_of_its_run(checkpoint, tmp_path
         assert row in text
     again.save_pretrained(tmp_path / 'second', 'cc-by-nc-4.0', {'UCF101, k-NN': '71.3 %'})
     assert '| epochs | 800 |' in (tmp_path / 'second/README.md').read_text()  # it is passed on
+
+
+def test_the_card_has_no_path_of_the_machine():
+    card = model_card('BimmViT', {}, 1, dict(data=['VideoFolderDataset /home/me/my clips']))
+    assert '| data | VideoFolderDataset my clips |' in card
 
 
 def test_the_tool_writes_and_uploads_such_a_folder(

@@ -100,9 +100,10 @@ def main() -> None:
         score = knn_accuracy(train, test, k, args.temperature)
     except (ValueError, OSError) as error:  # ConfigError is a ValueError
         fail(error)
+    low, high = score.interval
     print(
-        f'{args.label}: {score.value:.1%} ± {score.error:.1%} of {score.count} samples, '
-        f'k = {k} (chance {score.chance:.1%})'
+        f'{args.label}: {score.value:.1%} of {score.count} samples (95 % interval {low:.1%} to '
+        f'{high:.1%}), k = {k} (chance {score.chance:.1%})'
     )
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+Z = 1.96  # standard deviations of a 95 % interval
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -21,3 +23,11 @@ class Accuracy:
     def error(self) -> float:
         """Standard error of the share, from the binomial distribution."""
         return (self.value * (1 - self.value) / self.count) ** 0.5
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Ends of the 95 % interval (Wilson's, which holds for few samples and for 100 %, too)."""
+        share, n = self.value, self.count
+        middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+        half = Z * (share * (1 - share) / n + Z**2 / (4 * n**2)) ** 0.5 / (1 + Z**2 / n)
+        return max(middle - half, 0.0), min(middle + half, 1.0)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Z = 1.96  # standard deviations of a 95 % interval
+from .accuracy import Accuracy
+
 SHOWN = 20  # classes that a table on the screen has
 
 
@@ -91,10 +92,8 @@ class ClassificationReport:
 
 def share_of(right: int, count: int) -> tuple[float, float, float]:
     """A share, and the ends of its 95 % interval (Wilson's, which holds for few samples, too)."""
-    share = right / count
-    middle = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
-    half = Z * (share * (1 - share) / count + Z**2 / (4 * count**2)) ** 0.5 / (1 + Z**2 / count)
-    return share, max(middle - half, 0.0), min(middle + half, 1.0)
+    accuracy = Accuracy(right / count, count, chance=0.0)
+    return accuracy.value, *accuracy.interval
 
 
 def csv_text(head: Sequence[str], rows) -> str:

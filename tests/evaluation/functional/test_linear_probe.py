@@ -13,6 +13,7 @@ from bimm_mm.models import BimmViT, ClipDataPreprocessor
 
 def test_standard_error_is_that_of_a_share():
     assert Accuracy(0.5, 100, 0.25).error == pytest.approx(0.05)
+    assert Accuracy(1.0, 5, 0.2).interval == pytest.approx((0.5655, 1.0), abs=1e-4)
 
 
 def test_it_reads_what_is_linear_in_the_features_and_nothing_else():
