@@ -59,9 +59,21 @@ def main() -> None:
             )
         runner = StudyRunner(study, args.work_dir, say)
         report = Report(runner, args.seeds, runner.folder / 'report')
+        names = args.runs or study.runs
+        if not args.report_only:
+            budgets = [
+                runner.budget(study.runs[name], unit).seconds
+                for name in names
+                for unit in study.units
+            ]
+            minutes = args.seeds * sum(budgets) / 60
+            say(
+                f'{len(budgets) * args.seeds} runs, {minutes:.0f} minutes of computing if none is '
+                'there yet; probes and trials of rates come on top'
+            )
         for unit in study.units:
             for seed in range(0 if args.report_only else args.seeds):
-                for name in args.runs or study.runs:
+                for name in names:
                     run = study.runs[name]
                     if runner.result(run, unit, seed) is None:
                         runner.run(run, unit, seed)

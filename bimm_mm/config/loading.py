@@ -108,7 +108,8 @@ def _merge_into_checkpoints(checkpoint: str, options: dict) -> Config:
         if key.split('.')[0] not in RUNNER_KEYS | TOOL_KEYS:
             raise ConfigError(
                 f'--cfg-options {key}: nobody reads this setting of the config in {checkpoint}. '
-                'Set what became of it, or give the recipe as well'
+                'Give the recipe before the checkpoint, which has the variables, or set what '
+                'became of it, as test_dataloader.dataset.data_root'
             )
     cfg.merge_from_dict(options)
     return cfg

@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader
 
 from ..config.check import ConfigError
 from ..models.checkpoints import check_decoders, forget_initialization
-from ..utils.wrappers import unwrap_model
 from .hooks.checkpoint_hook import checkpoint_to_resume
 from .hooks.run_summary_hook import what_samples_are
 from .screen import CalmScreen, silence_upstream
@@ -67,7 +66,7 @@ class CheckedLoop:
         """Call the hooks; note where the training begins, and look at what it starts from."""
         self._begun |= fn_name == 'before_train'
         if fn_name == 'after_load_checkpoint' and not self._resume:
-            check_decoders(unwrap_model(self.model), kwargs['checkpoint'].get('state_dict', {}))
+            check_decoders(self.model, kwargs['checkpoint'].get('state_dict', {}))
         super().call_hook(fn_name, **kwargs)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:

@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..utils.checkpoint import read_checkpoint, save_whole, strip_prefix
+from ..utils.wrappers import unwrap_model
 from ..version import __version__
 
 BRANCHES = ('dorsal', 'ventral')
@@ -110,15 +112,20 @@ def check_decoders(model: nn.Module, state: dict[str, Tensor]) -> None:
     only one of the two has are left aside.
 
     Args:
-        model: What will be trained.
+        model: What will be trained, also where it is distributed.
         state: The ``state_dict`` of the checkpoint.
 
     Raises:
         ValueError: A decoder of the same place has other sizes.
     """
     places = re.compile(r'(.*\bneck\.decoders\.\d+\.)')
-    buffers = {key for key, _ in model.named_buffers()}  # positions, which are made for each grid
-    ours = {k: tuple(v.shape) for k, v in model.named_parameters() if places.match(k)}
+    buffers = {
+        key for key, _ in unwrap_model(model).named_buffers()
+    }  # positions, which are made for each grid
+    parameters = dict(unwrap_model(model).named_parameters())
+    if any(isinstance(module, FullyShardedDataParallel) for module in model.modules()):
+        parameters = {}  # its parameters have the shapes of their shards
+    ours = {k: tuple(v.shape) for k, v in parameters.items() if places.match(k)}
     theirs = {k: tuple(v.shape) for k, v in state.items() if places.match(k) and k not in buffers}
     both = {places.match(k)[1] for k in ours} & {places.match(k)[1] for k in theirs}
     keys = [key for key in {**ours, **theirs} if places.match(key)[1] in both]

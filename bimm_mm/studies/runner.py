@@ -74,7 +74,8 @@ class StudyRunner:
                 # all again, even those known: only figures of one measurement can be compared
                 self.say(f'measuring the time per step of {len(needed)} trainings, in turn')
                 timers = {key: StepTimer(stage.cfg) for key, stage in stages.items()}
-                known = measure_in_turn({**timers, 'finetune': self.evaluation.time_finetuning})
+                timers['finetune'] = self.evaluation.time_finetuning
+                known = measure_in_turn(timers, self.say)
                 write_text(path, json.dumps(known, indent=1))
             self._times = {key: known[key] for key in needed}
         return self._times

@@ -4,7 +4,7 @@ import copy
 import gc
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from ..utils.files import write_text
 from .plan import Stage, digest
 
 ROUNDS, WARM_UP, TIMED = 5, 1, 3
+LONG = 60  # seconds after which no further round of measuring begins
 SAVES = 5  # checkpoints of a stage on the way, to resume from
 POINTS = 30  # of the curves of a stage
 
@@ -62,19 +63,28 @@ class StepTimer:
         return [end - start for start, end in zip(marks, marks[1:], strict=False)][WARM_UP:]
 
 
-def measure_in_turn(timers: Mapping[str, object]) -> dict[str, float]:
+def measure_in_turn(
+    timers: Mapping[str, Callable[[], list[float]]], say: Callable[[str], None] = print
+) -> dict[str, float]:
     """Measure the median seconds per step of several trainings in turn.
 
-    What slows the machine down for a while then slows down all of them, not one.
+    What slows the machine down for a while then slows down all of them, not one. Where steps are
+    long, there are fewer rounds.
 
     Args:
         timers: Functions that return the seconds of some steps, by name.
+        say: Is told how far it is.
     """
     seconds: dict[str, list[float]] = {name: [] for name in timers}
-    for _ in range(ROUNDS):
+    start = time.monotonic()
+    for done in range(1, ROUNDS + 1):
         for name, timer in timers.items():
             seconds[name] += timer()
             gc.collect()
+        passed = time.monotonic() - start
+        if passed > LONG and done < ROUNDS:
+            say(f'measured in {done} of {ROUNDS} rounds, as each takes {passed / done:.0f} s')
+            break
     return {name: torch.tensor(values).median().item() for name, values in seconds.items()}
 
 

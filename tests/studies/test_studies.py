@@ -180,6 +180,13 @@ def test_times_are_measured_in_turn():
     assert calls == ['a', 'b'] * 5
 
 
+def test_long_steps_are_measured_in_fewer_rounds(monkeypatch):
+    calls, said = [], []
+    monkeypatch.setattr('bimm_mm.studies.training.LONG', -1.0)
+    assert measure_in_turn(dict(a=lambda: calls.append('a') or [2.0]), said.append) == dict(a=2.0)
+    assert calls == ['a'] and said == ['measured in 1 of 5 rounds, as each takes 0 s']
+
+
 def test_a_study_is_run_resumed_and_reported(folder, monkeypatch, capsys):
     monkeypatch.setattr('bimm_mm.studies.training.ROUNDS', 1)
     tool = REPO / 'tools/ablate.py'

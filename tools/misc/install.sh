@@ -150,4 +150,4 @@ then
   echo "mmcv's operators are compiled for the CPU only. Detection and AVA on this GPU need, with nvcc of torch's CUDA:"
   echo "  $venv/bin/pip uninstall -y mmcv; $venv/bin/pip cache remove mmcv; rm $venv/.installed; FORCE_CUDA=1 make install"
 fi
-printf '%s is ready\n' "$venv"
+printf '%s is ready: source %s/bin/activate\n' "$venv" "$venv"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...utils.checkpoint import read_state, strip_prefix
 from ...utils.commands import how_to_import
 from ..backbones.loading import INFLATIONS, inflate_patch_embedding
-from ..checkpoints import PATCH_EMBEDDING, find_encoder, find_encoders
+from ..checkpoints import PATCH_EMBEDDING, describe_encoders, find_encoder, find_encoders
 from ..layers import resize_position_embedding
 from ..necks.decoders import StageDecoder
 
@@ -38,7 +38,8 @@ def load_ventral_encoder(
     prefix = find_encoder(state, 'ventral')
     if prefix is None or find_encoders(state)[prefix] != 'image':
         raise ValueError(
-            f"checkpoint '{checkpoint}' holds no image encoder: it needs keys like "
+            f"checkpoint '{checkpoint}' holds no image encoder, but "
+            f'{describe_encoders(state)}; it needs keys like '
             f"'ventral.backbone.{PATCH_EMBEDDING}', with four dimensions{how_to_import()}"
         )
     state = strip_prefix(state, prefix)
