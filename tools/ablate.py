@@ -15,7 +15,10 @@ from pathlib import Path
 
 import bimm_mm  # noqa: F401
 from bimm_mm.cli.arguments import add_config_options, fail
+from bimm_mm.engine.hooks.stop_on_signal_hook import EXIT_STOPPED
 from bimm_mm.studies import Report, StudyRunner, read_study
+
+STOPPED = 'stopped; the same command goes on from there'
 
 
 def parse_args() -> argparse.Namespace:
@@ -79,9 +82,13 @@ def main() -> None:
                         runner.run(run, unit, seed)
                         report.write()
         print(report.write())
-    except (KeyboardInterrupt, SystemExit):  # a training saves, and exits with a code of its own
-        say('stopped; the same command goes on from there')
+    except KeyboardInterrupt:
+        say(STOPPED)
         sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == EXIT_STOPPED:  # a training, which has saved
+            say(STOPPED)
+        raise
     except (ValueError, OSError) as error:  # ConfigError is a ValueError
         fail(error)
 

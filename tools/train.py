@@ -72,8 +72,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def load_config(args: argparse.Namespace) -> Config:
-    """The config with all that the command line says merged into it, checked.
+def load_config(args: argparse.Namespace) -> tuple[Config, bool]:
+    """The config with all that the command line says, checked; and whether it resumes.
 
     Raises:
         ConfigError: For whatever would fail later; the message lists every reason.
@@ -92,18 +92,19 @@ def load_config(args: argparse.Namespace) -> Config:
             raise ConfigError('--auto-scale-lr: the config has no auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
     # what the model once started from is in the checkpoint that it goes on from
-    check_config(cfg if checkpoint_to_resume(cfg) is None else without_initialization(cfg))
+    resumed = checkpoint_to_resume(cfg) is not None
+    check_config(without_initialization(cfg) if resumed else cfg)
     check_strategy(cfg)
     if args.amp:
         set_amp(cfg, args.amp_dtype)
-    return cfg
+    return cfg, resumed
 
 
 def main() -> None:
     """Check, then build, then train; exit code 75 after a signal to stop, 1 after an error."""
     args = parse_args()
     try:
-        cfg = load_config(args)
+        cfg, resumed = load_config(args)
         check_writable(cfg.work_dir)
     except (ConfigError, WriteError) as error:
         fail(error)
@@ -111,7 +112,6 @@ def main() -> None:
     code = 0
     try:
         runner = build_runner(cfg)
-        resumed = checkpoint_to_resume(cfg) is not None
         for remark in remarks(cfg, get_world_size(), args.auto_scale_lr, resumed):
             runner.logger.warning(remark)
         runner.train()

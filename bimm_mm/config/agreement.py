@@ -141,14 +141,8 @@ def remarks(cfg: Config, processes: int, scaled: bool = False, resumed: bool = F
         scaled: Whether the learning rate is scaled to the batch.
         resumed: Whether it goes on from a checkpoint of its own.
     """
-    lines = [*_batch_remarks(cfg, processes, scaled), *_checkpoint_remarks(cfg)]
-    model = cfg.get('model') or {}
-    if model.get('init_dorsal_from', '') is None and not resumed:
-        lines.append(
-            'model.init_dorsal_from is None: both branches start from scratch. The paper starts '
-            'from a ventral branch that was pretrained on images'
-        )
-    return lines
+    found = [*_batch_remarks(cfg, processes, scaled), *_checkpoint_remarks(cfg)]
+    return found if resumed else [*found, *_start_remarks(cfg)]
 
 
 def _batch_remarks(cfg: Config, processes: int, scaled: bool) -> Iterator[str]:
@@ -179,6 +173,15 @@ def _checkpoint_remarks(cfg: Config) -> Iterator[str]:
         f'default_hooks.checkpoint.interval={interval}, but the run has {length} {unit}: it writes '
         f'its only checkpoint at the end. {paste(cfg, {"default_hooks.checkpoint.interval": new})}'
     )
+
+
+def _start_remarks(cfg: Config) -> Iterator[str]:
+    """Where BIMM starts otherwise than in the paper."""
+    if (cfg.get('model') or {}).get('init_dorsal_from', '') is None:
+        yield (
+            'model.init_dorsal_from is None: both branches start from scratch. The paper starts '
+            'from a ventral branch that was pretrained on images'
+        )
 
 
 def paste(cfg: Config, options: Mapping[str, object], **variables: object) -> str:

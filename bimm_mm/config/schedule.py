@@ -20,14 +20,14 @@ def schedule_problems(cfg: Config) -> list[str]:
     schedulers = cfg.get('param_scheduler')
     if not isinstance(schedulers, list | tuple):
         return []
-    length, unit = _length(cfg)
+    length, key = _length(cfg)
     if length is None:
         return []
     found, overrides = [], []
     warm_up = max(length // WARM_UP_SHARE, 1)
     for index, scheduler in enumerate(schedulers):
         by_epoch = scheduler.get('by_epoch', True) if isinstance(scheduler, dict) else None
-        if by_epoch is not (unit == 'epochs'):
+        if by_epoch is not (key == 'max_epochs'):
             continue
         is_last = index == len(schedulers) - 1
         begin, end = scheduler.get('begin', 0), scheduler.get('end')
@@ -40,17 +40,16 @@ def schedule_problems(cfg: Config) -> list[str]:
             overrides.append(f'param_scheduler.{index}.end={new}')
     if not found:
         return []
-    short = dict(epochs='epochs', iterations='iters')[unit]
-    what = f'{", ".join(found)}: the run has train_cfg.max_{short}={length}'
+    what = f'{", ".join(found)}: the run has train_cfg.{key}={length}'
     if length <= warm_up:
         return [f'{what}. For a constant rate: --cfg-options param_scheduler=None']
     return [f'{what}. Paste: --cfg-options {" ".join(overrides)}']
 
 
 def _length(cfg: Config) -> tuple[int | None, str]:
-    """Return the length of the run and its unit."""
+    """Return the length of the run, and the key that it stands at."""
     train_cfg = cfg.get('train_cfg') or {}
-    for key, unit in (('max_epochs', 'epochs'), ('max_iters', 'iterations')):
+    for key in ('max_epochs', 'max_iters'):
         if isinstance(train_cfg.get(key), int):
-            return train_cfg[key], unit
+            return train_cfg[key], key
     return None, ''

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..utils.checkpoint import read_checkpoint, save_whole, strip_prefix
+from ..utils.commands import command
 from ..utils.wrappers import unwrap_model
 from ..version import __version__
 
@@ -119,10 +120,9 @@ def check_decoders(model: nn.Module, state: dict[str, Tensor]) -> None:
         ValueError: A decoder of the same place has other sizes.
     """
     places = re.compile(r'(.*\bneck\.decoders\.\d+\.)')
-    buffers = {
-        key for key, _ in unwrap_model(model).named_buffers()
-    }  # positions, which are made for each grid
-    parameters = dict(unwrap_model(model).named_parameters())
+    inner = unwrap_model(model)
+    buffers = dict(inner.named_buffers())  # positions, which are made for each grid
+    parameters = dict(inner.named_parameters())
     if any(isinstance(module, FullyShardedDataParallel) for module in model.modules()):
         parameters = {}  # its parameters have the shapes of their shards
     ours = {k: tuple(v.shape) for k, v in parameters.items() if places.match(k)}
@@ -132,11 +132,12 @@ def check_decoders(model: nn.Module, state: dict[str, Tensor]) -> None:
     wrong = [key for key in keys if ours.get(key) != theirs.get(key)]
     if wrong:
         key = wrong[0]
+        tool = command('import', 'model_converters/import_checkpoint.py')
         raise ValueError(
             f'the checkpoint has other decoders: {key} is {theirs.get(key, "missing")} in it and '
             f'{ours.get(key, "missing")} in the model, and {len(wrong) - 1} more differ. Take the '
-            'sizes that it was trained with (import_checkpoint.py --config-out writes them for '
-            'imported weights), or an encoder alone'
+            f'sizes that it was trained with ({tool} --config-out writes them for imported '
+            'weights), or an encoder alone'
         )
 
 

@@ -1,6 +1,6 @@
 """Model cards: what an encoder is, how to load it, and how it was trained."""
 
-from pathlib import PurePath
+import re
 
 import yaml
 
@@ -87,6 +87,5 @@ def model_card(
 
 
 def _without_folders(text: str) -> str:
-    """Which data, where an absolute path would tell whose machine it was on."""
-    kind, _, path = text.partition(' ')
-    return f'{kind} {PurePath(path).name}' if PurePath(path).is_absolute() else text
+    """Which data, where absolute paths would tell whose machine it was on."""
+    return re.sub(r'(?<= )/.*/', '', text.rstrip('/'))

@@ -106,8 +106,8 @@ def test_videomaes_pretraining_goes_on_with_every_setting_of_own_videos():
     ],
 )
 def test_on_one_gpu_the_learning_rate_is_meant_for_the_batch(name):
-    assert remarks(load(name), processes=1, resumed=True) == []
-    (remark,) = remarks(load(name), processes=2, resumed=True)
+    assert remarks(load(name), processes=1) == []
+    (remark,) = remarks(load(name), processes=2)
     assert 'is meant for 8 samples a step, and there are 16' in remark
 
 

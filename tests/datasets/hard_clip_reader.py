@@ -8,27 +8,17 @@ exist.
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
+from mmengine.config import Config
 
 from bimm_mm.datasets import MovingShapesDataset
 from bimm_mm.datasets.moving_shapes import LUMA_WEIGHTS
 from bimm_mm.datasets.shape_scenes import WAVELENGTH, WAVES, _covered, make_outlines
 
-# of configs/bimm/demo/joint_hard_shapes.py
-CLIPS = dict(
-    num_frames=8,
-    shapes='outlines',
-    textures='waves',
-    speeds=(1.0, 2.0),
-    camera_speeds=(0.0, 1.0, 2.0),
-    distractors=1,
-    occluders=1,
-    max_turn=0.0,
-    relief=0.35,
-    clutter=0.3,
-    cache=False,
-)
+BASE = Path(__file__).parents[2] / 'configs/bimm/demo/_base_/hard_clips.py'
+CLIPS = dict(Config.fromfile(BASE).hard.to_dict(), num_frames=8, cache=False)
 ANGLES = sorted({angle for angles in WAVES.values() for angle in angles})
 
 

@@ -87,6 +87,8 @@ def test_the_card_says_what_the_checkpoint_knows_of_its_run(checkpoint, tmp_path
 def test_the_card_has_no_path_of_the_machine():
     card = model_card('BimmViT', {}, 1, dict(data=['VideoFolderDataset /home/me/my clips']))
     assert '| data | VideoFolderDataset my clips |' in card
+    card = model_card('BimmViT', {}, 1, dict(data=['ListDataset data/k400 /home/me/list.txt']))
+    assert '| data | ListDataset data/k400 list.txt |' in card
 
 
 def test_the_tool_writes_and_uploads_such_a_folder(

@@ -187,6 +187,24 @@ def test_long_steps_are_measured_in_fewer_rounds(monkeypatch):
     assert calls == ['a'] and said == ['measured in 1 of 5 rounds, as each takes 0 s']
 
 
+@pytest.mark.parametrize(
+    'stop, code, told',
+    [(KeyboardInterrupt(), 130, 1), (SystemExit(75), 75, 1), (SystemExit(3), 3, 0)],
+)
+def test_a_study_that_is_stopped_says_how_it_goes_on(folder, monkeypatch, capsys, stop, code, told):
+    def run(self, name, unit, seed):
+        raise stop
+
+    monkeypatch.setattr('bimm_mm.studies.training.ROUNDS', 1)
+    monkeypatch.setattr(StudyRunner, 'run', run)
+    tool = str(REPO / 'tools/ablate.py')
+    monkeypatch.setattr('sys.argv', [tool, str(folder / 'small.py'), '--work-dir', str(folder)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(tool, run_name='__main__')
+    assert ended.value.code == code
+    assert capsys.readouterr().out.count('stopped; the same command goes on') == told
+
+
 def test_a_study_is_run_resumed_and_reported(folder, monkeypatch, capsys):
     monkeypatch.setattr('bimm_mm.studies.training.ROUNDS', 1)
     tool = REPO / 'tools/ablate.py'
