@@ -1,6 +1,7 @@
 """What holds for all tests."""
 
 import gc
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
@@ -28,6 +29,24 @@ def garbage_is_collected() -> Iterator[None]:
     gc.enable()
     yield
     gc.enable()
+
+
+HANDLERS = {
+    number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+}
+
+
+@pytest.fixture(autouse=True)
+def signals_reach_the_test_run() -> Iterator[None]:
+    """A run that ends by an error leaves its signal handlers, as its process ends, too.
+
+    Also that of a fixture which serves several tests.
+    """
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
+    yield
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope='session')
