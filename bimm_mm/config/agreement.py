@@ -142,6 +142,8 @@ def remarks(cfg: Config, processes: int, scaled: bool = False, resumed: bool = F
         resumed: Whether it goes on from a checkpoint of its own.
     """
     found = [*_batch_remarks(cfg, processes, scaled), *_checkpoint_remarks(cfg)]
+    if (cfg.get('optim_wrapper') or {}).get('type') == 'CpuAmpOptimWrapper':
+        found.append('--amp: no accelerator was found; the CPU computes in bfloat16')
     return found if resumed else [*found, *_start_remarks(cfg)]
 
 

@@ -53,8 +53,8 @@ class ShortLogProcessor(LogProcessor):
             tag, text = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
         line = LogLine(text)
         shown = [
-            f'{name} {value:.4g}'
-            for name, value in tag.items()
+            f'{name} {100 * value:.4g} %' if name.startswith('acc/') else f'{name} {value:.4g}'
+            for name, value in tag.items()  # of these, only mmaction2's accuracies are shares
             if isinstance(value, int | float) and name.split('/')[-1] not in ('time', 'data_time')
         ]
         line.short = '  '.join([mode, *shown])

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 import torch
 from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.dist import get_world_size, is_distributed, is_main_process
 from mmengine.registry import RUNNERS
@@ -90,7 +91,9 @@ class CheckedLoop:
             if ours is None:
                 raise
             raise ConfigError(f'train_dataloader.dataset: {ours}') from error
-        check_steps(loop.dataloader)
+        remark = check_steps(loop.dataloader)
+        if remark:
+            self.logger.warning(remark)
         return loop
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -110,21 +113,35 @@ class CalmFlexibleRunner(CheckedLoop, CalmScreen, FlexibleRunner):
     """mmengine's FlexibleRunner; the screen shows what counts, the log file everything."""
 
 
-def check_steps(loader: DataLoader) -> None:
-    """Raise ConfigError where an epoch of a training has no step."""
+def check_steps(loader: DataLoader) -> str:
+    """Look at the number of steps that an epoch of a training has.
+
+    Returns:
+        A remark where all samples together are less than a batch, else ''.
+
+    Raises:
+        ConfigError: There is no step.
+    """
     try:
         steps, samples = len(loader), len(loader.dataset)
     except TypeError:  # a stream
-        return
-    if steps:
-        return
-    batch, processes = loader.batch_sampler.batch_size, get_world_size()
+        return ''
+    batch, processes = getattr(loader.batch_sampler, 'batch_size', 1), get_world_size()
     largest = samples // processes
-    fewer = f'train_dataloader.batch_size={largest} or less, or ' if largest else ''
-    raise ConfigError(
-        f'{samples} {what_samples_are(loader.dataset)} / ({processes} x {batch}) = 0 steps per '
-        'epoch, since train_dataloader.drop_last leaves out the incomplete batch. Paste: '
-        f'--cfg-options {fewer}train_dataloader.drop_last=False'
+    counted = f'{samples} {what_samples_are(loader.dataset)}'
+    if not steps:
+        fewer = f'train_dataloader.batch_size={largest} or less, or ' if largest else ''
+        raise ConfigError(
+            f'{counted} / ({processes} x {batch}) = 0 steps per epoch, since '
+            'train_dataloader.drop_last leaves out the incomplete batch. Paste: '
+            f'--cfg-options {fewer}train_dataloader.drop_last=False'
+        )
+    # an infinite sampler fills the batch with its next round
+    if samples >= batch * processes or isinstance(loader.sampler, InfiniteSampler):
+        return ''
+    return (
+        f'{counted} do not fill a batch of {processes} x {batch}: an epoch is one step. For more '
+        f'steps: --cfg-options train_dataloader.batch_size={max(largest // 4, 1)}'
     )
 
 

@@ -162,3 +162,11 @@ def test_a_start_from_scratch_is_remarked_but_not_where_a_run_goes_on():
     assert remarks(cfg, 1, resumed=True) == []
     cfg.model.init_dorsal_from = 'ventral.pth'
     assert remarks(cfg, 1) == remarks(Config(dict(model=dict(type='BimmViT'))), 1) == []
+
+
+def test_mixed_precision_on_a_cpu_is_remarked_upon():
+    cfg = Config(dict(optim_wrapper=dict(type='CpuAmpOptimWrapper', dtype='bfloat16')))
+    (line,) = remarks(cfg, 1)
+    assert line == '--amp: no accelerator was found; the CPU computes in bfloat16'
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    assert remarks(cfg, 1) == []

@@ -2,12 +2,13 @@
 
 import os
 import random
+import re
 import time
 
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import DefaultSampler, pseudo_collate
+from mmengine.dataset import DefaultSampler, InfiniteSampler, pseudo_collate
 from torch.utils.data import (
     BatchSampler,
     ConcatDataset,
@@ -147,3 +148,14 @@ def test_a_data_set_smaller_than_a_batch_is_told_with_its_settings(samples):
     )
     with pytest.raises(ConfigError, match=told):
         check_steps(plain)
+
+
+@pytest.mark.parametrize(
+    'samples, sampler, wanted',
+    [(20, None, True), (64, None, False), (20, InfiniteSampler, False)],
+)
+def test_a_batch_that_is_not_filled_is_remarked_upon(samples, sampler, wanted):
+    data = range(samples)
+    plain = DataLoader(data, batch_size=64, sampler=sampler and sampler(data))
+    told = '20 samples do not fill a batch of 1 x 64: an epoch is one step. .*batch_size=5$'
+    assert re.search(told, check_steps(plain)) if wanted else check_steps(plain) == ''

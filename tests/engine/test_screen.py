@@ -1,6 +1,8 @@
 """What a training shows: what was found, short lines, what was written, and nothing else."""
 
+import copy
 import json
+import re
 import warnings
 
 import numpy as np
@@ -109,7 +111,7 @@ def test_the_screen_has_what_counts_and_the_file_has_all(config, tmp_path, capsy
     assert first < 12
     assert 'Training: 3 samples of 2 classes' in screen
     assert 'Plan: 2 epochs of 2 steps, 4 in all; 2 samples a step on cpu' in screen
-    assert 'a checkpoint every 5 epochs and at the end' in screen
+    assert 'a checkpoint every 5 epochs and at the end, of which the last 3 stay' in screen
     losses = [line for line in lines if 'epoch ' in line and 'loss' in line]
     assert 'epoch 1/2 step 2/2' in losses[0] and 'epoch 2/2 step 2/2' in losses[1]
     assert max(map(len, losses)) < 120
@@ -150,7 +152,47 @@ def test_metrics_are_those_of_the_last_validation(config, tmp_path, capsys):
     entries = [json.loads(line) for line in file.read_text().splitlines()]
     assert [entry['acc/top1'] for entry in entries if 'acc/top1' in entry] == [0.25, 0.5]
     screen = capsys.readouterr().out
-    assert 'acc/top1 0.25' in screen and 'acc/top1 0.5' in screen
+    assert 'acc/top1 25 %' in screen and 'acc/top1 50 %' in screen
+
+
+@pytest.mark.parametrize('same', [True, False])
+def test_the_test_is_of_the_checkpoint_that_was_not_chosen_by_its_samples(config, capsys, same):
+    loader = dict(config.train_dataloader, sampler=dict(type='DefaultSampler', shuffle=False))
+    config.val_dataloader, config.test_dataloader = loader, copy.deepcopy(loader)
+    config.val_dataloader.dataset.length = 3
+    config.test_dataloader.dataset.length = 3 if same else 2
+    config.val_evaluator = config.test_evaluator = dict(type='Falling', prefix='acc')
+    config.val_cfg = config.test_cfg = dict()
+    config.default_hooks.checkpoint.save_best = 'acc/top1'
+    build_runner(config).train()
+    screen = capsys.readouterr().out
+    assert re.search(r'best_acc_top1_epoch_1.pth +the best one in validation', screen)
+    tested = 'epoch_2.pth' if same else 'best_acc_top1_epoch_1.pth'
+    assert re.search(rf'bimm test \S*/{tested}|tools/test.py \S*/{tested}', screen)
+
+
+@METRICS.register_module()
+class Falling(BaseMetric):
+    """A quarter less in each validation."""
+
+    value = 1.0
+
+    def process(self, data_batch, data_samples) -> None:
+        self.results.append(0)
+
+    def compute_metrics(self, results) -> dict:
+        self.value -= 0.25
+        return dict(top1=self.value)
+
+
+@pytest.mark.parametrize('kind', ['OptimWrapper', 'CpuAmpOptimWrapper'])
+def test_the_plan_says_which_precision(config, capsys, kind):
+    config.optim_wrapper.type = kind
+    if kind != 'OptimWrapper':
+        config.optim_wrapper.dtype = 'bfloat16'
+    build_runner(config).train()
+    plan = re.search('Plan: .*', capsys.readouterr().out).group()
+    assert plan.endswith('cpu' if kind == 'OptimWrapper' else 'mixed precision with bfloat16')
 
 
 @METRICS.register_module()

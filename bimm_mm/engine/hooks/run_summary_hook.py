@@ -94,7 +94,10 @@ def plan(runner: Runner) -> list[str]:
         length = f'{epochs} epochs of {per_epoch:,} steps, {loop.max_iters:,} in all'
     done = f', {runner.iter:,} of them done' if runner.iter else ''
     device = next(unwrap_model(runner.model).parameters()).device.type
-    return [f'Plan: {length}{done}; {step} on {device}']
+    settings = runner.cfg.get('optim_wrapper') or {}
+    mixed = 'Amp' in f'{settings.get("type", "")}'
+    precision = f', mixed precision with {settings.get("dtype", "float16")}' if mixed else ''
+    return [f'Plan: {length}{done}; {step} on {device}{precision}']
 
 
 def places(runner: Runner) -> list[str]:
@@ -105,7 +108,9 @@ def places(runner: Runner) -> list[str]:
         unit = 'epochs' if hook.by_epoch else 'steps'
         every = unit[:-1] if hook.interval == 1 else f'{hook.interval} {unit}'
         last = ' and at the end' if hook.save_last else ''
-        often = f'; a checkpoint every {every}{last}'
+        kept = hook.max_keep_ckpts
+        stay = {1: ', of which the last stays'}.get(kept, f', of which the last {kept} stay')
+        often = f'; a checkpoint every {every}{last}{stay if kept > 0 else ""}'
     log = f'{runner.timestamp}/'
     return [f'Writing to {quoted(runner.work_dir)}: log and curves in {log}{often}']
 
@@ -118,7 +123,7 @@ def written(runner: Runner) -> list[str]:
         found_files.append((os.path.relpath(last, folder), 'the last checkpoint'))
         best = best_checkpoint(last.parent)
         if best is not None:
-            found_files.append((os.path.relpath(best, folder), 'the best one'))
+            found_files.append((os.path.relpath(best, folder), 'the best one in validation'))
     config = config_file(runner)
     if config is not None:
         found_files.append((config.name, 'the config, with all that was set'))
@@ -144,10 +149,12 @@ def next_commands(runner: Runner) -> list[str]:
             if backbone.get('type') == 'BimmViT':
                 lines.append(_finetune(runner, last, backbone, 'dorsal' in model))
     elif runner.cfg.get('test_dataloader') and runner.cfg.get('test_evaluator'):
-        checkpoint = quoted(best_checkpoint(last.parent) or last)
-        lines.append(f'{command("test", "test.py")} {checkpoint}')
+        best = best_checkpoint(last.parent) or last
+        # its accuracy on the samples that it was chosen by would be that of the luckiest epoch
+        tested = last if tests_on_validation(runner.cfg) else best
+        lines.append(f'{command("test", "test.py")} {quoted(tested)}')
         if 'cls_head' in model:
-            lines.append(f'{command("inference", "inference.py")} {checkpoint} VIDEOS')
+            lines.append(f'{command("inference", "inference.py")} {quoted(best)} VIDEOS')
     return lines
 
 
@@ -197,6 +204,13 @@ def last_checkpoint(runner: Runner) -> Path | None:
 def best_checkpoint(folder: Path) -> Path | None:
     """The newest of the best checkpoints in a folder."""
     return max(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
+
+
+def tests_on_validation(cfg: Config) -> bool:
+    """Whether the samples of the test are those of the validation."""
+    sets = [(cfg.get(f'{loop}_dataloader') or {}).get('dataset') for loop in ('val', 'test')]
+    val, test = ({**(kept or {}), 'pipeline': None, 'test_mode': None} for kept in sets)
+    return val == test
 
 
 def config_file(runner: Runner) -> Path | None:

@@ -138,7 +138,9 @@ def test_a_run_that_was_stopped_takes_no_note_anymore(listening, monkeypatch):
     monkeypatch.setattr(stop_on_signal_hook, 'checkpoint_hook', lambda runner: writer)
     os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(SystemExit):
-        listening.after_train_iter(SimpleNamespace(iter=0, logger=logging.getLogger('test_stop')), 0)
+        listening.after_train_iter(
+            SimpleNamespace(iter=0, logger=logging.getLogger('test_stop')), 0
+        )
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
