@@ -20,6 +20,7 @@ from bimm_mm.cli.arguments import (
     fail,
     without_traceback,
 )
+from bimm_mm.config.agreement import tests_on_validation
 from bimm_mm.config.check import ConfigError, check_config
 from bimm_mm.config.loading import read_config
 from bimm_mm.datasets.broken import BrokenSampleError
@@ -30,6 +31,10 @@ from bimm_mm.models.checkpoints import check_fit, forget_initialization, read_ch
 from bimm_mm.visualization import draw_confusion, save_figure
 
 NEEDED = ('test_dataloader', 'test_cfg', 'test_evaluator')
+CHOSEN = (
+    'This checkpoint was chosen by these samples, as the best of the validations: expect less of '
+    'others. The last checkpoint was not chosen'
+)
 NEEDED_FOR_TTA = ('tta_model', 'tta_pipeline')
 
 
@@ -119,6 +124,8 @@ def write_report(runner: Runner, args: argparse.Namespace) -> None:
     save_figure(figure, folder / 'confusion.png')
     (folder / 'predictions.csv').write_text(report.csv())
     runner.logger.info(report.text())
+    if Path(args.checkpoint).name.startswith('best_') and tests_on_validation(runner.cfg):
+        runner.logger.warning(CHOSEN)
     runner.logger.info(f'Written to {folder}: predictions.csv, confusion.png')
 
 

@@ -186,6 +186,13 @@ def _start_remarks(cfg: Config) -> Iterator[str]:
         )
 
 
+def tests_on_validation(cfg: Config) -> bool:
+    """Whether the samples of the test are those of the validation."""
+    sets = [(cfg.get(f'{loop}_dataloader') or {}).get('dataset') for loop in ('val', 'test')]
+    val, test = ({**(kept or {}), 'pipeline': None, 'test_mode': None} for kept in sets)
+    return val == test
+
+
 def paste(cfg: Config, options: Mapping[str, object], **variables: object) -> str:
     """Say which overrides to paste: the recipe's variable where it has one, else each setting.
 

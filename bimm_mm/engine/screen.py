@@ -41,6 +41,8 @@ NOT_ACTIONABLE = (
     r'Setting (OMP|MKL)_NUM_THREADS environment variable',
     # setuptools < 81, which upstream needs
     'pkg_resources is deprecated as an API',
+    # torch: of its own exported programs
+    r'`isinstance\(treespec, LeafSpec\)` is deprecated',
     # torch: state dicts by FSDP's old names, as mmengine asks for them
     r'FSDP\.state_dict_type\(\) and FSDP\.set_state_dict_type\(\) are being deprecated',
 )

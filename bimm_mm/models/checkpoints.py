@@ -97,7 +97,10 @@ def check_fit(model: nn.Module, state: dict[str, Tensor], name: str | os.PathLik
     if problems:
         shown = '\n  '.join(problems[:8])
         more = f'\n  and {len(problems) - 8} more' if len(problems) > 8 else ''
-        files = sorted(Path(name).absolute().parent.glob('*.py'))
+        # of a config without a name of its own, mmengine writes one with the time for its name
+        files = sorted(
+            Path(name).absolute().parent.glob('*.py'), key=lambda f: (f.stem[0].isdigit(), f)
+        )
         beside = [file for file in files if 'model = dict(' in file.read_text(errors='ignore')]
         config = f'\nbeside it lies the config {os.path.relpath(beside[0])}' if beside else ''
         raise ValueError(

@@ -151,8 +151,9 @@ def test_a_checkpoint_that_would_run_code_is_refused(toy, main):
     assert not (toy / 'pwned').exists()
 
 
-def test_a_checkpoint_for_another_number_of_classes_is_refused(main):
+def test_a_checkpoint_for_another_number_of_classes_is_refused(toy, main):
     shapes = r'linear.weight has shape \(1, 1\), the model needs \(3, 1\)'
+    (toy / '20261127_010101.py').write_text('model = dict(')  # as a run without a file writes it
     beside = '\nbeside it lies the config toy.py$'
     with pytest.raises(SystemExit, match=f'two.pth does not fit the model.*\n  {shapes}{beside}'):
         main('toy.py', 'two.pth', '--cfg-options', 'model.classes=3')
@@ -236,10 +237,7 @@ class HighOrLow(BaseModel):
         ]
 
 
-def test_a_classifier_is_reported_by_class_and_file_with_the_checkpoints_own_config(
-    tmp_path, monkeypatch, capsys, call_tool
-):
-    config = """
+HIGH_OR_LOW = """
 default_scope = 'mmengine'
 model = dict(type='HighOrLow', head=dict(num_classes=2))
 test_dataloader = dict(
@@ -249,9 +247,14 @@ test_cfg = dict(type='TestLoop')
 test_evaluator = dict(type='DumpResults', out_file_path='all.pkl')
 work_dir = 'runs'
 """
+
+
+def test_a_classifier_is_reported_by_class_and_file_with_the_checkpoints_own_config(
+    tmp_path, monkeypatch, capsys, call_tool
+):
     monkeypatch.chdir(tmp_path)
     state = dict(threshold=torch.tensor(0.5))
-    torch.save(dict(state_dict=state, meta=dict(cfg=config)), 'half.pth')
+    torch.save(dict(state_dict=state, meta=dict(cfg=HIGH_OR_LOW)), 'half.pth')
     call_tool('tools/test.py', 'half.pth')
     shown = capsys.readouterr().out
     assert 'Accuracy 66.7% of 3' in shown and 'low' in shown
@@ -263,3 +266,16 @@ work_dir = 'runs'
         'clip 1.mp4,low,high,1.000000,0.000000,1.000000',
         'clip 2.mp4,high,high,1.000000,0.000000,1.000000',
     ]
+
+
+@pytest.mark.parametrize('name', ['best_half.pth', 'half.pth'])
+def test_a_checkpoint_that_was_chosen_by_the_same_samples_is_remarked_upon(
+    name, tmp_path, monkeypatch, capsys, call_tool
+):
+    test = HIGH_OR_LOW[HIGH_OR_LOW.index('test_dataloader') : HIGH_OR_LOW.index('work_dir')]
+    validation = test.replace('test_', 'val_').replace('TestLoop', 'ValLoop')
+    state, meta = dict(threshold=torch.tensor(0.5)), dict(cfg=HIGH_OR_LOW + validation)
+    monkeypatch.chdir(tmp_path)
+    torch.save(dict(state_dict=state, meta=meta), name)
+    call_tool('tools/test.py', name)
+    assert ('was chosen by these samples' in capsys.readouterr().out) == name.startswith('best_')

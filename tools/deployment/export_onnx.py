@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from bimm_mm.apis import VideoModel
 from bimm_mm.cli.arguments import add_config_and_checkpoint, add_config_options, fail
 from bimm_mm.config.loading import merge_config
+from bimm_mm.engine.screen import silence_upstream
 
 BATCHES = (2, 1, 3)  # of random clips that are compared; the first is traced
 
@@ -120,6 +121,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Export into a temporary file, compare, and give it its name."""
     args = parse_args()
+    silence_upstream()
     out = Path(args.out)
     try:
         if not out.parent.is_dir():

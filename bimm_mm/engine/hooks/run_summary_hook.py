@@ -12,6 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from ...config.agreement import tests_on_validation
 from ...utils.commands import command, quoted
 from ...utils.media import find_parts, list_classes
 from ...utils.wrappers import unwrap_model
@@ -204,13 +205,6 @@ def last_checkpoint(runner: Runner) -> Path | None:
 def best_checkpoint(folder: Path) -> Path | None:
     """The newest of the best checkpoints in a folder."""
     return max(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime, default=None)
-
-
-def tests_on_validation(cfg: Config) -> bool:
-    """Whether the samples of the test are those of the validation."""
-    sets = [(cfg.get(f'{loop}_dataloader') or {}).get('dataset') for loop in ('val', 'test')]
-    val, test = ({**(kept or {}), 'pipeline': None, 'test_mode': None} for kept in sets)
-    return val == test
 
 
 def config_file(runner: Runner) -> Path | None:
