@@ -290,6 +290,10 @@ class Evaluation:
             }
         return self._classes
 
+    def tested(self) -> int:
+        """Number of samples that are tested on."""
+        return len(self.loaders[1].dataset)
+
     def _labeled(self, seed: int, settings: Mapping) -> DataLoader:
         """Other labeled clips for every seed."""
         dataset = {**self.cfg.probe_train.dataset, **settings['dataset']}

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..evaluation.functional.accuracy import Accuracy
 from ..utils.files import write_text
 from ..utils.tables import markdown_table
 from .charts import draw_accuracy, draw_explained
 from .plan import Question, Study
 from .runner import StudyRunner
-from .scores import difference, kinds_of, scores_of, show, summary, verdict
+from .scores import difference, kinds_of, mean_and_spread, scores_of, show, summary, verdict
 
 
 class Report:
@@ -36,7 +37,7 @@ class Report:
             if not any(results.values()):
                 continue
             parts.append(f'## Equal {unit}')
-            parts.append(self._table(results, unit))
+            parts += [self._table(results, unit), self._alike(results)]
             chart = self.folder / f'accuracy_{unit}.png'
             draw_accuracy(self.study, results).savefig(chart)
             parts.append(f'![Accuracy of each run, equal {unit}]({chart.name})')
@@ -59,8 +60,12 @@ class Report:
             for label, count in self.runner.evaluation.classes().items()
         )
         kinds = '; '.join(f'*{kind}* is: {self._kind(kind)}' for kind in self.kinds)
+        tested = self.runner.evaluation.tested()
+        low, high = Accuracy(0.5, tested, 0.0).interval
         return (
             f'Accuracies in %, mean ± standard deviation over seeds. {kinds}. Chance: {chance}. '
+            f'All on the same {tested} test clips, of which each is {100 / tested:.2g} %: 50 % on '
+            f'them has a 95 % interval of {100 * low:.0f} to {100 * high:.0f} %. '
             f'Every run gets what {reference} gets, all its stages together, in seconds or in '
             'steps; finetuning comes on top, the same steps for all. Seconds are measured per '
             'step, all trainings in turn: of computing, over all threads, on a CPU. '
@@ -94,6 +99,25 @@ class Report:
         table = markdown_table(head, rows)
         said = [table, 'Steps and seconds include finetuning, the last figure.']
         return '\n\n'.join([*said, *self._costs()])
+
+    def _alike(self, results: Mapping[str, list[dict]]) -> str:
+        """What does not tell the runs apart, however small the spread over seeds is."""
+        found = []
+        for name, kind in self.kinds.items():
+            for label in self.study.evaluation['labels']:
+                scores = [scores_of(of_run, name, [label]) for of_run in results.values()]
+                means = [mean_and_spread(values)[0] for values in scores if values]
+                if len(means) < 2:
+                    continue
+                low, high = min(means), max(means)
+                if Accuracy(high, self.runner.evaluation.tested(), 0.0).interval[0] <= low:
+                    found.append(f'{kind.name}: {label} ({100 * low:.1f} to {100 * high:.1f})')
+        if not found:
+            return ''
+        return (
+            'Not told apart, as all runs are within the 95 % interval of the highest: '
+            f'{"; ".join(found)}.'
+        )
 
     def _costs(self) -> list[str]:
         """What was made before, and the learning rates that were chosen."""

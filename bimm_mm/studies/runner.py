@@ -110,6 +110,9 @@ class StudyRunner:
             f'{run.name}, equal {unit}, seed {seed}: steps {budget.steps or "none"}, then '
             f'{budget.finetune_steps} of finetuning'
         )
+        path = self._path(run, unit, seed)
+        if path.is_file():
+            self.say(f'{path} is of other settings and will be replaced; --work-dir keeps both')
         checkpoint, explained = self._train(run, budget.steps, seed)
         scores = self._evaluate(run, checkpoint, seed, budget.finetune_steps)
         result = dict(
@@ -122,7 +125,7 @@ class StudyRunner:
             log=str(checkpoint.parent) if checkpoint and run.stages else None,
             scores=scores,
         )
-        write_text(self._path(run, unit, seed), json.dumps(result, indent=1))
+        write_text(path, json.dumps(result, indent=1))
         return result
 
     def _evaluate(self, run: Run, checkpoint: Path | None, seed: int, steps: int) -> dict:

@@ -3,6 +3,7 @@
 import json
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -243,6 +244,9 @@ def test_a_study_is_run_resumed_and_reported(folder, monkeypatch, capsys):
     for heading in ('# A small study', '## Equal steps', '## Equal seconds', '### What helps'):
         assert heading in report
     assert '| Both | Other | +2.5 |' in report and 'one seed, undecided' in report
+    assert (
+        'on the same 24 test clips, of which each is 4.2 %: 50 % on them has a 95 % int' in report
+    )
     assert '| Other | Random |' not in report  # nobody reported which is better
     for chart in ('accuracy', 'explained'):
         assert (folder / f'out/small/report/{chart}_steps.png').stat().st_size > 5_000
@@ -255,6 +259,31 @@ def test_a_study_is_run_resumed_and_reported(folder, monkeypatch, capsys):
     assert runner.results('steps', 1)['both'] == []
     assert len(runner.results('steps', 1)['random']) == 1
     assert Report(runner, 1, folder / 'empty').write().is_file()
+
+
+def test_scores_that_tell_nothing_apart_are_named(folder):
+    def of(motion, shape):
+        return [dict(scores={kind: dict(motion=motion, shape=shape) for kind in kinds})]
+
+    study = read_study(folder / 'small.py')
+    runner = SimpleNamespace(study=study, evaluation=SimpleNamespace(tested=lambda: 100))
+    report = Report(runner, 1, folder)
+    kinds = report.kinds
+    said = report._alike(dict(both=of(0.99, 0.9), random=of(0.96, 0.2), other=[]))
+    assert said.endswith('finetuned: motion (96.0 to 99.0).') and 'shape' not in said
+    assert report._alike(dict(both=of(0.99, 0.9), other=[])) == ''
+
+
+def test_results_of_other_settings_are_replaced_with_a_word(searching, folder, monkeypatch):
+    said = []
+    monkeypatch.setattr(StudyRunner, '_train', lambda *of: (None, {}))
+    monkeypatch.setattr(StudyRunner, '_evaluate', lambda *of: {})
+    runner = StudyRunner(searching, folder / 'out', said.append)
+    run = searching.runs['random']
+    runner.run(run, 'steps', 0)
+    assert not any('replaced' in text for text in said)
+    runner.run(run, 'steps', 0)
+    assert sum('random-steps-seed0.json is of other settings and' in text for text in said) == 1
 
 
 SEARCH = """
