@@ -27,6 +27,7 @@ from bimm_mm.cli.arguments import add_config_options, fail, take_config_from_che
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import merge_config
 from bimm_mm.evaluation.analysis.attention_distance import attention_distance
+from bimm_mm.evaluation.functional.accuracy import Accuracy
 from bimm_mm.evaluation.functional.features import block_features, labeled_loaders
 from bimm_mm.evaluation.functional.knn import knn_accuracy
 from bimm_mm.evaluation.functional.linear_probe import fit_linear_probe
@@ -81,7 +82,7 @@ def study(
     (train, y), (test, y_test) = (
         block_features(encoder, preprocessor, loader, labels) for loader in loaders
     )
-    result: dict = dict(probe={}, knn={}, error={}, chance={})
+    result: dict = dict(probe={}, knn={}, error={}, chance={}, tested=len(test[0]))
     for label in labels:
         pairs = [((a, y[label]), (b, y_test[label])) for a, b in zip(train, test, strict=True)]
         scores = [fit_linear_probe(*pair) for pair in pairs]
@@ -117,7 +118,7 @@ def draw(results: dict, labels: list[str]) -> Figure:
                 panel.plot(depth, percent, '--', alpha=0.6, **style)
                 chance = 100 * trained['chance'][label]
                 panel.plot(depth[-1] + 0.25, chance, marker='<', markersize=5, **style)
-            panel.set(title=f'{branch}: {title}', ylabel='accuracy in %', ylim=(0, 101))
+            panel.set(title=f'{branch}: {title}', ylabel='accuracy in %', ylim=(0, 103))
             panel.legend(fontsize=8, frameon=False)
         for panel, key, unit in zip(
             row[2:], ('attention_pixels', 'attention_frames'), ('pixels', 'frames'), strict=True
@@ -128,7 +129,8 @@ def draw(results: dict, labels: list[str]) -> Figure:
                 means = [sum(heads) / len(heads) for heads in source[key]]
                 panel.plot(range(1, len(means) + 1), means, '-', color=color, label=name)
             panel.set(title=f'{branch}: attention distance', ylabel=unit)
-            panel.set_ylim(bottom=0)
+            highest = max(max(heads) for of in (trained, random) for heads in of[key])
+            panel.set_ylim(0, 1.08 * highest or 1)
             panel.legend(fontsize=8, frameon=False)
         if not any(map(any, trained['attention_frames'])):  # an image has no other frame
             row[3].remove()
@@ -137,9 +139,12 @@ def draw(results: dict, labels: list[str]) -> Figure:
             panel.grid(alpha=0.25)
             for end in ends:
                 panel.axvline(end, color='0.85', linewidth=6, zorder=0)
+    tested = next(iter(results.values()))['trained']['tested']
+    low, high = Accuracy(0.5, tested, 0.0).interval
     figure.suptitle(
         'Solid: trained; dashed: random encoder; triangles: chance; a red dot is a head; gray: '
-        'ends of the stages',
+        f'ends of the stages. Tested on {tested} samples: 50 % has a 95 % interval of '
+        f'{100 * low:.0f} to {100 * high:.0f} %',
         fontsize=9,
     )
     return figure

@@ -139,6 +139,7 @@ def test_the_pathway_of_a_checkpoint(joint, checkpoint, tmp_path, monkeypatch):
         for kind in ('trained', 'random'):
             assert {len(v) for v in branch[kind]['probe'].values()} == {7}
             assert len(branch[kind]['attention_pixels']) == 6
+            assert branch[kind]['tested'] == 96
         assert branch['trained']['probe'] != branch['random']['probe']
     for arguments, message in (
         ((checkpoint, '--labels', 'gt_label'), "label='gt_label' is not in a sample"),
