@@ -64,12 +64,12 @@ def without_stage_1(checkpoint: str) -> str:
             ``work_dirs/<recipe>/epoch_N.pth``, it tells the recipe.
     """
     recipe = Path(checkpoint).parent.name
+    size = 'l' if 'vitl' in recipe else 'b'
     found = sorted(CONFIGS.rglob(f'{recipe}.py')) if recipe else []
-    launch = command('dist-train', 'dist_train.sh')
-    config = 'CONFIG, one of configs/bimm/ventral_*.py,'
-    if found:  # bimm finds a recipe by its bare name
-        config = recipe if launch.startswith('bimm') else os.path.relpath(found[0])
-    imported = f'mae_vit{"l" if "vitl" in recipe else "b"}.pth'
+    stage_1 = found[0] if found else CONFIGS / f'bimm/ventral_in1k_vit{size}.py'
+    launch, imported = command('dist-train', 'dist_train.sh'), f'mae_vit{size}.pth'
+    # bimm finds a recipe by its bare name
+    config = stage_1.stem if launch.startswith('bimm') else os.path.relpath(stage_1)
     return (
         '. Joint pretraining starts from a ventral branch that was pretrained on images. Either\n'
         f'  train it:  {launch} {config} 8\n'

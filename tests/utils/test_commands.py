@@ -49,3 +49,5 @@ def test_messages_to_those_who_have_the_wheel_alone_name_no_folder_of_tools(monk
     for text, name in zip(texts, ('import', 'extract-codes', 'make-captions'), strict=True):
         assert f'bimm {name}' in text and 'tools/' not in text
     assert 'bimm dist-train ventral_in1k_vitb_edge 8' in texts[0]
+    # a checkpoint that no recipe writes
+    assert 'bimm dist-train ventral_in1k_vitb 8' in without_stage_1('mine/best.pth')
