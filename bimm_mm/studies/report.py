@@ -139,8 +139,10 @@ class Report:
                 if trials
             ]
             head = ['accuracy at lr', *(f'{rate:g}' for rate in self.study.search.rates)]
+            share = self.study.search.share
+            part = 'all' if share == 1 else f'{100 * share:.0f} %'
             lines.append(
-                f'Learning rates: each run was tried with {self.study.search.share:g} of its '
+                f'Learning rates: each run was tried with {part} of its '
                 'steps, one seed, at each of the same; the best by the linear probe, mean of '
                 f'{", ".join(self.study.judge)} on other clips, was taken.'
             )

@@ -334,7 +334,7 @@ def test_the_best_learning_rate_is_taken_and_searched_once(searching, folder, mo
     kept = again.result(run, 'steps', 0)
     assert kept['scores'] == result['scores'] and kept['key'] == result['key']
     report = Report(again, 1, folder / 'report').write().read_text()
-    assert '| Other | 20.0 | 30.0 |' in report
+    assert '| Other | 20.0 | 30.0 |' in report and 'tried with 50 % of its steps' in report
     # one rate is taken without a trial, and what was trained with it counts
     text = (folder / 'small.py').read_text().replace('[0.01, 0.02]', '[0.02]')
     (folder / 'small.py').write_text(text)
