@@ -1,6 +1,6 @@
 """The report of a study: Markdown and charts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..evaluation.functional.accuracy import Accuracy
@@ -9,7 +9,9 @@ from ..utils.tables import markdown_table
 from .charts import draw_accuracy, draw_explained
 from .plan import Question, Study
 from .runner import StudyRunner
-from .scores import difference, kinds_of, mean_and_spread, scores_of, show, summary, verdict
+from .scores import difference, kinds_of, leaders, scores_of, show, summary, verdict
+
+BESIDE = 12  # columns of scores in one table
 
 
 class Report:
@@ -37,7 +39,7 @@ class Report:
             if not any(results.values()):
                 continue
             parts.append(f'## Equal {unit}')
-            parts += [self._table(results, unit), self._alike(results)]
+            parts += [self._table(results, unit), self._ahead(results)]
             chart = self.folder / f'accuracy_{unit}.png'
             draw_accuracy(self.study, results).savefig(chart)
             parts.append(f'![Accuracy of each run, equal {unit}]({chart.name})')
@@ -82,42 +84,50 @@ class Report:
         return self.kinds[kind].how.format(blocks=blocks, **words)
 
     def _table(self, results: Mapping[str, list[dict]], unit: str) -> str:
+        """What each run got and reached; a table for each way to evaluate where they are many."""
         labels = self.study.evaluation['labels']
         kinds = [k for k in self.kinds if any(scores_of(r, k, labels) for r in results.values())]
-        head = ['run', 'steps', 'seconds', 'seeds']
-        head += [f'{kind}: {label}' for kind in kinds for label in labels]
-        rows = []
+        names = [self.study.runs[name].label for name in results]
+        head, got = ['steps', 'seconds', 'seeds'], []
         for name, found in results.items():
-            run = self.study.runs[name]
-            budget = self.runner.budget(run, unit)
+            budget = self.runner.budget(self.study.runs[name], unit)
             steps = ' + '.join(map(str, (*budget.steps, budget.finetune_steps)))
-            cells = [run.label, steps, f'{budget.seconds:.0f}', len(found)]
-            for kind in kinds:
-                for label in labels:
-                    cells.append(show(scores_of(found, kind, [label])))
-            rows.append(cells)
-        table = markdown_table(head, rows)
-        said = [table, 'Steps and seconds include finetuning, the last figure.']
-        return '\n\n'.join([*said, *self._costs()])
+            got.append([steps, f'{budget.seconds:.0f}', len(found)])
+        scores = {
+            kind: [
+                [show(scores_of(found, kind, [x])) for x in labels] for found in results.values()
+            ]
+            for kind in kinds
+        }
+        if len(kinds) * len(labels) <= BESIDE:
+            head += [f'{kind}: {label}' for kind in kinds for label in labels]
+            rows = [[*a, *sum(b, [])] for a, *b in zip(got, *scores.values(), strict=True)]
+            tables = [_with_names(names, head, rows)]
+        else:
+            tables = [_with_names(names, head, got)]
+            for kind, rows in scores.items():
+                tables += [f'*{kind}*:', _with_names(names, labels, rows)]
+        said = 'Steps and seconds include finetuning, the last figure.'
+        return '\n\n'.join([tables[0], said, *tables[1:], *self._costs()])
 
-    def _alike(self, results: Mapping[str, list[dict]]) -> str:
-        """What does not tell the runs apart, however small the spread over seeds is."""
-        found = []
-        for name, kind in self.kinds.items():
-            for label in self.study.evaluation['labels']:
-                scores = [scores_of(of_run, name, [label]) for of_run in results.values()]
-                means = [mean_and_spread(values)[0] for values in scores if values]
-                if len(means) < 2:
-                    continue
-                low, high = min(means), max(means)
-                if Accuracy(high, self.runner.evaluation.tested(), 0.0).interval[0] <= low:
-                    found.append(f'{kind.name}: {label} ({100 * low:.1f} to {100 * high:.1f})')
-        if not found:
-            return ''
-        return (
-            'Not told apart, as all runs are within the 95 % interval of the highest: '
-            f'{"; ".join(found)}.'
+    def _ahead(self, results: Mapping[str, list[dict]]) -> str:
+        """Which runs are ahead at each label: the best one, and who is not told from it."""
+        runs = {self.study.runs[name].label: found for name, found in results.items()}
+        rows = []
+        for label in self.study.evaluation['labels']:
+            cells = []
+            for kind in self.kinds:
+                scores = {name: scores_of(found, kind, [label]) for name, found in runs.items()}
+                scores = {name: values for name, values in scores.items() if values}
+                first = leaders(scores, self.runner.evaluation.tested())
+                cells.append('all alike' if len(first) == len(scores) else '; '.join(first))
+            rows.append([label, *cells])
+        about = (
+            'Ahead at each label: the run with the highest mean and those that are not told from '
+            'it, as they are within the spread over seeds or within the 95 % interval of the '
+            'highest on so many test clips:'
         )
+        return f'{about}\n\n{markdown_table(["label", *self.kinds], rows)}'
 
     def _costs(self) -> list[str]:
         """What was made before, and the learning rates that were chosen."""
@@ -194,3 +204,9 @@ class Report:
             if verdicts:
                 lines += ['', f'By *{kind}*, {summary(verdicts)}']
         return '\n'.join(lines)
+
+
+def _with_names(names: Sequence[str], head: Sequence[str], rows: Sequence[Sequence]) -> str:
+    """A table with a run in each row; without the rows that have nothing."""
+    rows = [[name, *row] for name, row in zip(names, rows, strict=True) if any(row)]
+    return markdown_table(['run', *head], rows)

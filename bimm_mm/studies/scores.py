@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ..evaluation.functional.accuracy import Accuracy
+
 
 class Kind(NamedTuple):
     """Way to evaluate runs: its name, how it is done, its color in charts."""
@@ -60,6 +62,27 @@ def difference(first: Sequence[float], second: Sequence[float]) -> tuple[float, 
     if spread_a is None or spread_b is None:
         return a - b, None
     return a - b, (spread_a**2 + spread_b**2) ** 0.5
+
+
+def leaders(scores: Mapping[str, Sequence[float]], tested: int) -> list[str]:
+    """The run with the highest mean accuracy and those that are not told from it, highest first.
+
+    Told from it are runs whose mean is further below than the spread over seeds, and below the
+    95 % interval of the highest.
+
+    Args:
+        scores: Accuracies over seeds by the name of the run.
+        tested: Number of samples that each was tested on.
+    """
+    means = {name: mean_and_spread(values)[0] for name, values in scores.items()}
+    order = sorted(means, key=means.get, reverse=True)
+    lowest = Accuracy(means[order[0]], tested, 0.0).interval[0] if order else 0.0
+
+    def is_told(name: str) -> bool:
+        gap, spread = difference(scores[order[0]], scores[name])
+        return gap > (spread or 0.0) and means[name] < lowest
+
+    return [name for name in order if not is_told(name)]
 
 
 def verdict(gap: float, spread: float | None) -> str:

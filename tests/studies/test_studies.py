@@ -15,7 +15,7 @@ from bimm_mm.evaluation.functional.linear_probe import fit_linear_probe
 from bimm_mm.studies import Report, StudyRunner, evaluate, read_study
 from bimm_mm.studies.evaluate import Evaluation, choose_few
 from bimm_mm.studies.plan import digest, share_out
-from bimm_mm.studies.scores import difference, kinds_of, summary, verdict
+from bimm_mm.studies.scores import difference, kinds_of, leaders, summary, verdict
 from bimm_mm.studies.training import fit_schedule, measure_in_turn, train_stage
 
 REPO = Path(__file__).parents[2]
@@ -261,7 +261,15 @@ def test_a_study_is_run_resumed_and_reported(folder, monkeypatch, capsys):
     assert Report(runner, 1, folder / 'empty').write().is_file()
 
 
-def test_scores_that_tell_nothing_apart_are_named(folder):
+def test_who_is_ahead_is_told_from_the_others_by_seeds_and_clips():
+    scores = dict(random=[0.2, 0.21], second=[0.6, 0.7], first=[0.69, 0.71], near=[0.64, 0.641])
+    assert leaders(scores, 1000) == ['first', 'second']  # 0.671 is the end of the interval
+    assert leaders(scores, 100) == ['first', 'second', 'near']
+    assert leaders(dict(a=[0.99], b=[0.96]), 100) == ['a', 'b']  # one seed
+    assert leaders(dict(a=[0.99], b=[0.86]), 100) == ['a']
+
+
+def test_the_report_says_who_is_ahead_at_each_label(folder):
     def of(motion, shape):
         return [dict(scores={kind: dict(motion=motion, shape=shape) for kind in kinds})]
 
@@ -269,9 +277,9 @@ def test_scores_that_tell_nothing_apart_are_named(folder):
     runner = SimpleNamespace(study=study, evaluation=SimpleNamespace(tested=lambda: 100))
     report = Report(runner, 1, folder)
     kinds = report.kinds
-    said = report._alike(dict(both=of(0.99, 0.9), random=of(0.96, 0.2), other=[]))
-    assert said.endswith('finetuned: motion (96.0 to 99.0).') and 'shape' not in said
-    assert report._alike(dict(both=of(0.99, 0.9), other=[])) == ''
+    said = report._ahead(dict(both=of(0.96, 0.2), random=of(0.99, 0.9), other=[]))
+    assert '| motion | all alike | all alike | all alike |' in said
+    assert '| shape | Random | Random | Random |' in said
 
 
 def test_results_of_other_settings_are_replaced_with_a_word(searching, folder, monkeypatch):
