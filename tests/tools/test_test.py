@@ -274,7 +274,9 @@ def test_a_checkpoint_that_was_chosen_by_the_same_samples_is_remarked_upon(
 ):
     test = HIGH_OR_LOW[HIGH_OR_LOW.index('test_dataloader') : HIGH_OR_LOW.index('work_dir')]
     validation = test.replace('test_', 'val_').replace('TestLoop', 'ValLoop')
-    state, meta = dict(threshold=torch.tensor(0.5)), dict(cfg=HIGH_OR_LOW + validation)
+    # loggers are shared by name, and the default name is the second
+    config = f'{HIGH_OR_LOW}{validation}experiment_name = {tmp_path.name!r}\n'
+    state, meta = dict(threshold=torch.tensor(0.5)), dict(cfg=config)
     monkeypatch.chdir(tmp_path)
     torch.save(dict(state_dict=state, meta=meta), name)
     call_tool('tools/test.py', name)
