@@ -31,11 +31,11 @@ from bimm_mm.models.checkpoints import check_fit, forget_initialization, read_ch
 from bimm_mm.visualization import draw_confusion, save_figure
 
 NEEDED = ('test_dataloader', 'test_cfg', 'test_evaluator')
+NEEDED_FOR_TTA = ('tta_model', 'tta_pipeline')
 CHOSEN = (
     'This checkpoint was chosen by these samples, as the best of the validations: expect less of '
     'others. The last checkpoint was not chosen'
 )
-NEEDED_FOR_TTA = ('tta_model', 'tta_pipeline')
 
 
 def parse_args() -> argparse.Namespace:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..evaluation.functional.accuracy import Accuracy
+from ..evaluation.functional.accuracy import interval_at_half
 from ..utils.files import write_text
 from ..utils.tables import markdown_table
 from .charts import draw_accuracy, draw_explained
@@ -63,11 +63,10 @@ class Report:
         )
         kinds = '; '.join(f'*{kind}* is: {self._kind(kind)}' for kind in self.kinds)
         tested = self.runner.evaluation.tested()
-        low, high = Accuracy(0.5, tested, 0.0).interval
         return (
             f'Accuracies in %, mean ± standard deviation over seeds. {kinds}. Chance: {chance}. '
-            f'All on the same {tested} test clips, of which each is {100 / tested:.2g} %: 50 % on '
-            f'them has a 95 % interval of {100 * low:.0f} to {100 * high:.0f} %. '
+            f'All on the same {tested} test clips, of which each is {100 / tested:.2g} %: '
+            f'{interval_at_half(tested)}. '
             f'Every run gets what {reference} gets, all its stages together, in seconds or in '
             'steps; finetuning comes on top, the same steps for all. Seconds are measured per '
             'step, all trainings in turn: of computing, over all threads, on a CPU. '
@@ -120,7 +119,8 @@ class Report:
                 scores = {name: scores_of(found, kind, [label]) for name, found in runs.items()}
                 scores = {name: values for name, values in scores.items() if values}
                 first = leaders(scores, self.runner.evaluation.tested())
-                cells.append('all alike' if len(first) == len(scores) else '; '.join(first))
+                alike = len(first) == len(scores) > 1
+                cells.append('all alike' if alike else '; '.join(first))
             rows.append([label, *cells])
         about = (
             'Ahead at each label: the run with the highest mean and those that are not told from '

@@ -161,7 +161,8 @@ def test_the_test_is_of_the_checkpoint_that_was_not_chosen_by_its_samples(config
     config.val_dataloader, config.test_dataloader = loader, copy.deepcopy(loader)
     config.val_dataloader.dataset.length = 3
     config.test_dataloader.dataset.length = 3 if same else 2
-    config.val_evaluator = config.test_evaluator = dict(type='Falling', prefix='acc')
+    falling = dict(type='Rising', value=1.0, step=-0.25, prefix='acc')
+    config.val_evaluator = config.test_evaluator = falling
     config.val_cfg = config.test_cfg = dict()
     config.default_hooks.checkpoint.save_best = 'acc/top1'
     build_runner(config).train()
@@ -169,20 +170,6 @@ def test_the_test_is_of_the_checkpoint_that_was_not_chosen_by_its_samples(config
     assert re.search(r'best_acc_top1_epoch_1.pth +the best one in validation', screen)
     tested = 'epoch_2.pth' if same else 'best_acc_top1_epoch_1.pth'
     assert re.search(rf'bimm test \S*/{tested}|tools/test.py \S*/{tested}', screen)
-
-
-@METRICS.register_module()
-class Falling(BaseMetric):
-    """A quarter less in each validation."""
-
-    value = 1.0
-
-    def process(self, data_batch, data_samples) -> None:
-        self.results.append(0)
-
-    def compute_metrics(self, results) -> dict:
-        self.value -= 0.25
-        return dict(top1=self.value)
 
 
 @pytest.mark.parametrize('kind', ['OptimWrapper', 'CpuAmpOptimWrapper'])
@@ -197,15 +184,17 @@ def test_the_plan_says_which_precision(config, capsys, kind):
 
 @METRICS.register_module()
 class Rising(BaseMetric):
-    """A quarter more in each validation."""
+    """A quarter more in each validation, or less with a negative ``step``."""
 
-    value = 0.0
+    def __init__(self, value: float = 0.0, step: float = 0.25, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.value, self.step = value, step
 
     def process(self, data_batch, data_samples) -> None:
         self.results.append(0)
 
     def compute_metrics(self, results) -> dict:
-        self.value += 0.25
+        self.value += self.step
         return dict(top1=self.value)
 
 

@@ -282,6 +282,9 @@ def test_the_report_says_who_is_ahead_at_each_label(folder):
     said = report._ahead(dict(both=of(0.96, 0.2), random=of(0.99, 0.9), other=[]))
     assert '| motion | all alike | all alike | all alike |' in said
     assert '| shape | Random | Random | Random |' in said
+    alone = report._ahead(dict(both=of(0.96, 0.2), random=[], other=[]))
+    assert '| motion | Both | Both | Both |' in alone
+    assert '| motion |  |  |  |' in report._ahead(dict(both=[], random=[], other=[]))
 
 
 def test_results_of_other_settings_are_replaced_with_a_word(searching, folder, monkeypatch):

@@ -27,7 +27,7 @@ from bimm_mm.cli.arguments import add_config_options, fail, take_config_from_che
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import merge_config
 from bimm_mm.evaluation.analysis.attention_distance import attention_distance
-from bimm_mm.evaluation.functional.accuracy import Accuracy
+from bimm_mm.evaluation.functional.accuracy import interval_at_half
 from bimm_mm.evaluation.functional.features import block_features, labeled_loaders
 from bimm_mm.evaluation.functional.knn import knn_accuracy
 from bimm_mm.evaluation.functional.linear_probe import fit_linear_probe
@@ -140,11 +140,9 @@ def draw(results: dict, labels: list[str]) -> Figure:
             for end in ends:
                 panel.axvline(end, color='0.85', linewidth=6, zorder=0)
     tested = next(iter(results.values()))['trained']['tested']
-    low, high = Accuracy(0.5, tested, 0.0).interval
     figure.suptitle(
         'Solid: trained; dashed: random encoder; triangles: chance; a red dot is a head; gray: '
-        f'ends of the stages. Tested on {tested} samples: 50 % has a 95 % interval of '
-        f'{100 * low:.0f} to {100 * high:.0f} %',
+        f'ends of the stages. Tested on {tested} samples: {interval_at_half(tested)}',
         fontsize=9,
     )
     return figure

@@ -110,8 +110,9 @@ def places(runner: Runner) -> list[str]:
         every = unit[:-1] if hook.interval == 1 else f'{hook.interval} {unit}'
         last = ' and at the end' if hook.save_last else ''
         kept = hook.max_keep_ckpts
-        stay = {1: ', of which the last stays'}.get(kept, f', of which the last {kept} stay')
-        often = f'; a checkpoint every {every}{last}{stay if kept > 0 else ""}'
+        often = f'; a checkpoint every {every}{last}'
+        if kept > 0:
+            often += ', of which the last ' + ('stays' if kept == 1 else f'{kept} stay')
     log = f'{runner.timestamp}/'
     return [f'Writing to {quoted(runner.work_dir)}: log and curves in {log}{often}']
 

@@ -31,3 +31,9 @@ class Accuracy:
         middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
         half = Z * (share * (1 - share) / n + Z**2 / (4 * n**2)) ** 0.5 / (1 + Z**2 / n)
         return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def interval_at_half(count: int) -> str:
+    """Say what a number of test samples allows: the 95 % interval where it is widest."""
+    low, high = Accuracy(0.5, count, chance=0.0).interval
+    return f'50 % on them has a 95 % interval of {100 * low:.0f} to {100 * high:.0f} %'
