@@ -157,6 +157,7 @@ def test_metrics_are_those_of_the_last_validation(config, tmp_path, capsys):
 
 @pytest.mark.parametrize('same', [True, False])
 def test_the_test_is_of_the_checkpoint_that_was_not_chosen_by_its_samples(config, capsys, same):
+    config.train_dataloader.num_workers = 0  # ending workers takes seconds
     loader = dict(config.train_dataloader, sampler=dict(type='DefaultSampler', shuffle=False))
     config.val_dataloader, config.test_dataloader = loader, copy.deepcopy(loader)
     config.val_dataloader.dataset.length = 3
@@ -174,6 +175,7 @@ def test_the_test_is_of_the_checkpoint_that_was_not_chosen_by_its_samples(config
 
 @pytest.mark.parametrize('kind', ['OptimWrapper', 'CpuAmpOptimWrapper'])
 def test_the_plan_says_which_precision(config, capsys, kind):
+    config.train_dataloader.num_workers = 0
     config.optim_wrapper.type = kind
     if kind != 'OptimWrapper':
         config.optim_wrapper.dtype = 'bfloat16'
