@@ -128,7 +128,6 @@ class StopOnSignalHook(Hook):
             f'Stopped by {signal.Signals(int(told)).name} after iteration {iteration}. '
             f'Checkpoint: {path}. The same command with --resume goes on from there.'
         )
-        self.after_train(runner)  # which mmengine does not call for a run that ends early
         raise SystemExit(EXIT_STOPPED)
 
 

@@ -132,16 +132,18 @@ def test_the_run_takes_a_note_and_nothing_after_it_has_ended(listening):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_run_that_was_stopped_takes_no_note_anymore(listening, monkeypatch):
-    """In a notebook, the process goes on."""
+def test_a_second_signal_does_not_end_a_process_that_has_saved_and_waits_for_others(
+    listening, monkeypatch
+):
     writer = SimpleNamespace(save_now=lambda runner, iteration: 'x')
     monkeypatch.setattr(stop_on_signal_hook, 'checkpoint_hook', lambda runner: writer)
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGUSR1)
     with pytest.raises(SystemExit):
         listening.after_train_iter(
             SimpleNamespace(iter=0, logger=logging.getLogger('test_stop')), 0
         )
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    for number in stop_on_signal_hook.SIGNALS:
+        assert signal.getsignal(number) == listening._note
 
 
 def test_processes_that_share_accelerators_stop_together_one_iteration_later(monkeypatch):
