@@ -66,6 +66,22 @@ def with_workers(loader: DataLoader, workers: int, persistent: bool) -> DataLoad
     return DataLoader(loader.dataset, batch_sampler=loader.batch_sampler, **settings)
 
 
+def end_workers(loader: DataLoader, rounds: object = None) -> None:
+    """End the workers of a loader that is done with; it can be iterated again.
+
+    Where garbage collection finds a loader in a circle of references, as a runner's, it closes the
+    queues first. The workers are not told then, and torch waits 5 s for each.
+
+    Args:
+        loader: Its workers, if they are persistent.
+        rounds: mmengine's iterator over the loader without an end: its workers.
+    """
+    for iterator in (loader._iterator, getattr(rounds, '_iterator', None)):
+        if hasattr(iterator, '_shutdown_workers'):
+            iterator._shutdown_workers()
+    loader._iterator = None
+
+
 def settings_of(loader: DataLoader) -> dict:
     """The settings of a loader, by name, but those that say what it loads."""
     names = inspect.signature(DataLoader).parameters.keys() - SOURCES

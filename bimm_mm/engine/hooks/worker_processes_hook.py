@@ -8,7 +8,7 @@ from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import DataLoader
 
 from ...utils.limits import raise_open_files
-from ...utils.workers import AT_MOST, cores_and_processes, share_of, with_workers
+from ...utils.workers import AT_MOST, cores_and_processes, end_workers, share_of, with_workers
 
 
 @HOOKS.register_module()
@@ -53,6 +53,13 @@ class WorkerProcessesHook(Hook):
     def before_test(self, runner: Runner) -> None:
         """Give the test loader its workers."""
         self._set(runner, 'test')
+
+    def after_run(self, runner: Runner) -> None:
+        """End the workers, for a process that goes on, as a notebook's or a study's."""
+        for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
+            loader = getattr(loop, 'dataloader', None)  # None: a loop that was not built
+            if isinstance(loader, DataLoader):
+                end_workers(loader, getattr(loop, 'dataloader_iterator', None))
 
     def _set(self, runner: Runner, name: str) -> None:
         settings = runner.cfg.get(f'{name}_dataloader')

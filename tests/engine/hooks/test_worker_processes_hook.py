@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 
 import pytest
@@ -82,6 +83,15 @@ def test_loaders_get_the_cores_of_their_process_unless_they_name_workers(
     assert os.getpid() not in made
     # without ExactResumeHook, mmengine's loop by iterations starts the workers of a pass anew
     assert len(made) == 3
+
+
+@pytest.mark.parametrize('exact', [True, False])
+@pytest.mark.parametrize('by_iteration', [True, False])
+def test_the_workers_end_with_the_run(tmp_path, by_iteration, exact):
+    runner = run(tmp_path, f'{by_iteration} {exact}', by_iteration=by_iteration, exact=exact)
+    makers = set.union(*runner.model.made.values())
+    assert len(makers) >= 3
+    assert makers.isdisjoint(child.pid for child in multiprocessing.active_children())
 
 
 def test_a_number_that_is_named_stays(tmp_path):
