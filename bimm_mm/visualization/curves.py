@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 SCALARS = 'vis_data/scalars.json'
 # panels in this order: title, pattern of the names, unit, whether the axis is logarithmic; what a
@@ -107,7 +108,7 @@ def draw_curves(runs: Mapping[str, Run]) -> Figure:
     for panel in axes[len(panels) :]:
         panel.set_axis_off()
     for panel in axes[max(len(panels) - columns, 0) : len(panels)]:
-        panel.set_xlabel('iteration or epoch, as logged')
+        panel.set_xlabel('iteration')
     return figure
 
 
@@ -175,12 +176,16 @@ def _scale(panel: Axes, unit: str, logarithmic: bool) -> None:
     lines = [line.get_ydata() for line in panel.lines]
     if unit == '%':
         # early on, a prediction may be much worse than the mean; the best of each curve is shown
-        best = min((np.nanmax(y) for y in lines if np.isfinite(y).any()), default=0.0)
-        lowest = min(LOWEST, best + LOWEST)
-        panel.set_ylim(bottom=max(panel.get_ylim()[0], lowest))
+        bests = [y[np.isfinite(y)].max() for y in lines if np.isfinite(y).any()]
+        bottom = max(panel.get_ylim()[0], min([LOWEST, *(best + LOWEST for best in bests)]))
+        top = max([0.0, *bests])  # the axis' own has a margin for all that lies below, too
+        panel.set_ylim(bottom, top + 0.05 * (top - bottom))
         panel.axhline(0, color='0.6', linewidth=0.8)
     elif logarithmic and all((y > 0).all() for y in lines):
         panel.set_yscale('log')
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter('{x:g}')
+        panel.yaxis.set_minor_formatter(NullFormatter())
         low, high = panel.get_ylim()
         if high / low < 10:  # hardly a power of ten among the ticks
             panel.set_yscale('linear')

@@ -80,6 +80,23 @@ def test_no_curve_lies_below_its_panel(tmp_path):
     assert -800 < panel.get_ylim()[0] <= -150
 
 
+def test_what_lies_far_below_flattens_nothing(tmp_path):
+    early = np.array([-150.0, -0.2, 0.05])  # as fractions: 15,000 % below the mean, at first
+    (panel,) = draw_curves(dict(run=dict(explained_pixel=(np.arange(3.0), early)))).axes[:1]
+    bottom, top = panel.get_ylim()
+    assert bottom == -20
+    assert 5 < top < 10
+
+
+def test_numbers_of_a_logarithmic_axis_are_plain():
+    figure = draw_curves(dict(run=dict(loss=(np.arange(3.0), np.array([20.0, 2.0, 0.3])))))
+    figure.canvas.draw()
+    axis = figure.axes[0].yaxis
+    texts = [label.get_text() for label in axis.get_ticklabels()]
+    assert {'0.5', '1', '2', '5', '10'} <= set(texts)
+    assert not any(label.get_text() for label in axis.get_ticklabels(minor=True))
+
+
 def test_an_axis_without_a_power_of_ten_is_linear():
     steps = np.arange(3.0)
     for values, scale in (([2.6, 2.5, 2.4], 'linear'), ([100.0, 1.0, 0.1], 'log')):
