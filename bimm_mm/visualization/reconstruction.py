@@ -177,8 +177,8 @@ def _draw(blocks: list[_Block], composite: bool, title: str | None) -> Figure:
     note = 'seen by the encoder'
     if composite:
         note = (
-            'masked row: seen by the encoder\n'
-            'prediction row: predicted, or not predicted and the target shown, as said beside it'
+            'outlined in the masked row: seen by the encoder; in a prediction row: what its label '
+            'says\nwhere nothing was predicted, the prediction row shows the target'
         )
     else:
         canvas.swatch(MARGIN + 220, y, str(HIDDEN), str(HIDDEN))
