@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -174,9 +175,13 @@ def test_the_tool(config, checkpoint, videos, call_tool, capsys, tmp_path):
         1, abs=1e-3
     )
     assert all(rows[name]['error'] for name in BROKEN)
-    call(config, checkpoint, short, '--out', tmp_path / 'out.json', *options)
-    (entry,) = json.loads((tmp_path / 'out.json').read_text())
+    written = tmp_path / 'out.json'
+    call(config, checkpoint, short, '--out', written, *options)
+    (entry,) = json.loads(written.read_text())
     assert entry['file'] == str(short) and entry['predictions'][0]['label'] == 7
+    umlaut = shutil.copy(short, tmp_path / 'über Tisch.mp4')
+    call(config, checkpoint, umlaut, '--out', written, *options)
+    assert 'über Tisch.mp4' in written.read_text(encoding='utf-8')
 
     code, text = call(config, checkpoint, videos, '--features', tmp_path / 'out', *options)
     assert code == '3 of 5 videos failed'

@@ -15,7 +15,7 @@ from bimm_mm.cli.arguments import add_config_and_checkpoint, add_config_options
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import merge_config
 from bimm_mm.evaluation.functional.classification import csv_text
-from bimm_mm.utils.files import printable
+from bimm_mm.utils.files import printable, write_text
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
                     print(f'  {guess.score:6.1%}  {guess.name or guess.label}')
         if args.out is not None:
             args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.write_text((as_csv if args.out.suffix == '.csv' else as_json)(results))
+            write_text(args.out, (as_csv if args.out.suffix == '.csv' else as_json)(results))
             print(f'written: {printable(args.out)}')
     except (ConfigError, OSError, ValueError) as error:
         sys.exit(str(error))
@@ -89,12 +89,12 @@ def as_csv(results: Sequence[tuple[Path, object]]) -> str:
 def as_json(results: Sequence[tuple[Path, object]]) -> str:
     """A list with ``file`` and ``predictions``, best first, or ``error`` of each video."""
     content = [
-        dict(file=str(video), error=printable(str(result)))
+        dict(file=printable(video), error=printable(str(result)))
         if isinstance(result, Exception)
-        else dict(file=str(video), predictions=[asdict(guess) for guess in result])
+        else dict(file=printable(video), predictions=[asdict(guess) for guess in result])
         for video, result in results
     ]
-    return json.dumps(content, indent=1)
+    return json.dumps(content, indent=1, ensure_ascii=False)
 
 
 def name_of(guess: Prediction) -> str:

@@ -28,6 +28,7 @@ from bimm_mm.engine.runner import LAUNCHERS, build_runner, init_cpu_launcher, le
 from bimm_mm.evaluation import ClassificationResults
 from bimm_mm.evaluation.functional.classification import ClassificationReport
 from bimm_mm.models.checkpoints import check_fit, forget_initialization, read_checkpoint
+from bimm_mm.utils.files import write_text
 from bimm_mm.visualization import draw_confusion, save_figure
 
 NEEDED = ('test_dataloader', 'test_cfg', 'test_evaluator')
@@ -122,7 +123,7 @@ def write_report(runner: Runner, args: argparse.Namespace) -> None:
     folder = args.out_dir or Path(runner.work_dir) / 'test' / Path(args.checkpoint).stem
     figure = draw_confusion(report.confusion, report.names, Path(args.checkpoint).name)
     save_figure(figure, folder / 'confusion.png')
-    (folder / 'predictions.csv').write_text(report.csv())
+    write_text(folder / 'predictions.csv', report.csv())
     runner.logger.info(report.text())
     if Path(args.checkpoint).name.startswith('best_') and tests_on_validation(runner.cfg):
         runner.logger.warning(CHOSEN)

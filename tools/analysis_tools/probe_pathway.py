@@ -34,6 +34,8 @@ from bimm_mm.evaluation.functional.linear_probe import fit_linear_probe
 from bimm_mm.models.checkpoints import load_encoder
 from bimm_mm.visualization import save_figure
 
+NAMES = dict(gt_label='class')  # of labels, in the picture
+
 
 def parse_args() -> argparse.Namespace:
     """The command line."""
@@ -113,7 +115,7 @@ def draw(results: dict, labels: list[str]) -> Figure:
             for color, label in enumerate(labels):
                 style = dict(color=f'C{color}')
                 percent = [100 * value for value in trained[kind][label]]
-                panel.plot(depth, percent, 'o-', label=label, **style)
+                panel.plot(depth, percent, 'o-', label=NAMES.get(label, label), **style)
                 percent = [100 * value for value in random[kind][label]]
                 panel.plot(depth, percent, '--', alpha=0.6, **style)
                 chance = 100 * trained['chance'][label]
