@@ -22,6 +22,7 @@ from ..config.check import ConfigError
 from ..models.checkpoints import check_decoders, forget_initialization
 from .hooks.checkpoint_hook import checkpoint_to_resume
 from .hooks.run_summary_hook import what_samples_are
+from .schedules import without_short_warm_ups
 from .screen import CalmScreen, silence_upstream
 
 # Rank, world size and local rank as each launcher names them; torchrun uses torch's own names.
@@ -94,7 +95,17 @@ class CheckedLoop:
         remark = check_steps(loop.dataloader)
         if remark:
             self.logger.warning(remark)
+        self._leave_out_short_warm_ups(loop.dataloader)
         return loop
+
+    def _leave_out_short_warm_ups(self, loader: DataLoader) -> None:
+        schedulers = self.param_schedulers
+        if not isinstance(schedulers, list) or not all(isinstance(s, dict) for s in schedulers):
+            return
+        steps = len(loader) if hasattr(loader.dataset, '__len__') else None
+        self.param_schedulers = without_short_warm_ups(schedulers, steps)
+        if len(self.param_schedulers) < len(schedulers):
+            self.logger.info('The warm-up is left out: it would be a single step')
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the validation; raises a ConfigError if it would not get to its end."""

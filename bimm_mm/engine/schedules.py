@@ -42,6 +42,23 @@ def schedule_has_ended(runner: Runner) -> bool:
     )
 
 
+def without_short_warm_ups(schedulers: Sequence[dict], steps: int | None) -> list[dict]:
+    """Leave out warm-ups of a single step: mmengine's would keep the rate where it begins.
+
+    Args:
+        schedulers: Of a config.
+        steps: Of an epoch; None where that is not known.
+    """
+    return [scheduler for scheduler in schedulers if not _is_one_step(scheduler, steps)]
+
+
+def _is_one_step(scheduler: dict, steps: int | None) -> bool:
+    length = scheduler.get('end', float('inf')) - scheduler.get('begin', 0)
+    if scheduler.get('by_epoch', True) and scheduler.get('convert_to_iter_based'):
+        length *= steps or 2
+    return str(scheduler.get('type')).startswith('Linear') and length == 1
+
+
 class NewSchedule:
     """Puts the schedulers of a run where they would be had it had them from the beginning.
 

@@ -18,6 +18,8 @@ train_cfg = dict(max_epochs=max_epochs)
 warm_up = max(max_epochs // 10, 1)
 param_scheduler = [
     dict(_base_.param_scheduler[0], end=warm_up),
-    dict(_base_.param_scheduler[1], begin=warm_up),
+    dict(_base_.param_scheduler[-1], begin=warm_up),
 ]
+if max_epochs == 1:  # a trial
+    param_scheduler = [dict(_base_.param_scheduler[-1], begin=0)]
 optim_wrapper = dict(optimizer=dict(lr=lr))

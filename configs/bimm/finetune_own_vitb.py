@@ -120,6 +120,8 @@ param_scheduler = [
     dict(_base_.param_scheduler[0], end=warm_up),
     dict(_base_.param_scheduler[1], begin=warm_up),
 ]
+if max_epochs == 1:  # a trial
+    param_scheduler = [dict(_base_.param_scheduler[1], begin=0)]
 # lower layers learn more slowly, unless there is nothing in them to be kept
 optim_wrapper = dict(
     optimizer=dict(lr=lr), paramwise_cfg=dict(layer_decay_rate=0.75 if start else 1.0)

@@ -82,6 +82,8 @@ param_scheduler = [
     dict(_base_.param_scheduler[0], end=warm_up),
     dict(_base_.param_scheduler[1], begin=warm_up),
 ]
+if max_epochs == 1:  # a trial
+    param_scheduler = [dict(_base_.param_scheduler[1], begin=0)]
 optim_wrapper = dict(optimizer=dict(lr=lr))
 auto_scale_lr = dict(enable=False, base_batch_size=8)  # what that lr is for
 custom_hooks = [  # a run on a few videos has few steps

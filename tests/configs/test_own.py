@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 
 from bimm_mm.config.agreement import remarks
 from bimm_mm.config.loading import merge_config
+from bimm_mm.config.schedule import schedule_problems
 from bimm_mm.datasets import MovingShapesDataset
 
 pytest.importorskip('mmaction', reason='reads videos')
@@ -109,6 +110,13 @@ def test_on_one_gpu_the_learning_rate_is_meant_for_the_batch(name):
     assert remarks(load(name), processes=1) == []
     (remark,) = remarks(load(name), processes=2)
     assert 'is meant for 8 samples a step, and there are 16' in remark
+
+
+@pytest.mark.parametrize('name', ['joint_own_vitb_edge', 'finetune_own_vitb', 'few_shot_own_vitb'])
+def test_one_epoch_is_enough_for_a_trial(name):
+    cfg = load(name, max_epochs=1, start=None)
+    assert not schedule_problems(cfg)
+    assert [scheduler.type for scheduler in cfg.param_scheduler] == ['CosineAnnealingLR']
 
 
 def test_lists_and_other_weights():

@@ -103,6 +103,33 @@ def config(tmp_path, request) -> Config:
     )
 
 
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_a_warm_up_of_one_step_does_not_keep_the_rate_low(config, by_epoch, capsys):
+    unit = dict(by_epoch=True, convert_to_iter_based=True) if by_epoch else dict(by_epoch=False)
+    config.train_dataloader.update(num_workers=0, batch_size=3)  # a step is an epoch
+    config.param_scheduler = [
+        dict(type='LinearLR', start_factor=1e-3, begin=0, end=1, **unit),
+        dict(type='CosineAnnealingLR', eta_min=0.0, begin=1, **unit),
+    ]
+    config.train_cfg.max_epochs = 3
+    runner = build_runner(config)
+    rates = []
+    note = lambda runner, **kwargs: rates.append(runner.optim_wrapper.get_lr()['lr'][0])  # noqa: E731
+    runner.hooks[0].before_train_iter = note
+    runner.train()
+    assert rates[:2] == pytest.approx([0.01, 0.01])
+    assert 'The warm-up is left out' in capsys.readouterr().out
+
+
+def test_a_warm_up_of_two_steps_stays(config):
+    config.train_dataloader.update(num_workers=0, batch_size=2, drop_last=False)
+    warm_up = dict(type='LinearLR', by_epoch=True, begin=0, end=1, convert_to_iter_based=True)
+    config.param_scheduler = [warm_up]
+    runner = build_runner(config)
+    runner.train()
+    assert [type(scheduler).__name__ for scheduler in runner.param_schedulers] == ['LinearLR']
+
+
 def test_the_screen_has_what_counts_and_the_file_has_all(config, tmp_path, capsys):
     build_runner(config).train()
     screen = capsys.readouterr().out
