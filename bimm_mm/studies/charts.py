@@ -7,9 +7,12 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..visualization.curves import SCALARS, Run, read_run
+from ..evaluation.functional.accuracy import label_name
+from ..visualization.curves import SCALARS, WAYS, Run, read_run, scale_percent
 from .plan import Study
 from .scores import kinds_of, scores_of
+
+COLORS = ('C0', 'C1', 'C2', 'C3', 'C4', 'C6', 'C7', 'C8')  # of the runs; then another line
 
 
 def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
@@ -34,13 +37,15 @@ def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
                     row + offset, values.mean(), 0.72 / len(kinds), color=kind.color, alpha=0.35
                 )
                 place = np.full(len(values), row + offset)
-                panel.plot(values, place, 'o', color=kind.color, markersize=3.5, label=text)
-        panel.set(title=label, xlabel='accuracy in %', xlim=(0, 100))
+                style = dict(color=kind.color, markersize=3.5, label=text, clip_on=False)
+                panel.plot(values, place, 'o', **style)
+        panel.set(title=label_name(label), xlabel='accuracy in %', xlim=(0, 100))
         panel.grid(axis='x', alpha=0.3)
         panel.spines[['top', 'right']].set_visible(False)
     panels[0].set_yticks(range(len(names)), [study.runs[name].label for name in names], fontsize=8)
     panels[0].invert_yaxis()
-    figure.legend(loc='outside lower center', ncols=len(kinds), fontsize=8, frameon=False)
+    columns = min(len(kinds), 2 * len(labels))  # what is as wide as the panels
+    figure.legend(loc='outside lower center', ncols=columns, fontsize=8, frameon=False)
     return figure
 
 
@@ -62,14 +67,17 @@ def draw_explained(study: Study, results: Mapping[str, list[dict]]) -> Figure | 
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     labels = {}
     for panel, target in zip(panels, targets, strict=False):
-        for color, (name, runs) in enumerate(logs.items()):
+        for number, (name, runs) in enumerate(logs.items()):
+            way, color = divmod(number, len(COLORS))
+            style = dict(color=COLORS[color], linestyle=WAYS[way % len(WAYS)], linewidth=1)
             for run in runs:
                 if target in run:
                     steps, values = run[target]
-                    (line,) = panel.plot(steps, 100 * values, color=f'C{color % 10}', linewidth=1)
+                    marker = '.' if len(steps) < 20 else None
+                    (line,) = panel.plot(steps, 100 * values, marker=marker, **style)
                     labels.setdefault(study.runs[name].label, line)
         panel.set(title=target.removeprefix(prefix), xlabel='step of the last stage', ylabel='%')
-        panel.set_ylim(bottom=max(panel.get_ylim()[0], -10))
+        scale_percent(panel)
         panel.grid(alpha=0.3)
     for panel in panels[len(targets) :]:
         panel.set_axis_off()

@@ -9,7 +9,16 @@ from ..utils.tables import markdown_table
 from .charts import draw_accuracy, draw_explained
 from .plan import Question, Study
 from .runner import StudyRunner
-from .scores import difference, kinds_of, leaders, scores_of, show, summary, verdict
+from .scores import (
+    UNDECIDED,
+    difference,
+    kinds_of,
+    leaders,
+    scores_of,
+    show,
+    summary,
+    verdict,
+)
 
 BESIDE = 12  # columns of scores in one table
 
@@ -174,9 +183,6 @@ class Report:
         lines = [f'### {question.name[0].upper()}{question.name[1:]}', '']
         if question.source:
             lines += [f'Reported: {question.source}.', '']
-        head = ['better', 'than', 'reported']
-        for kind in self.kinds:
-            head += [f'here, {kind}', '']
         rows = sorted(question.rows.items(), key=lambda row: -(row[1] or 0))
         pairs = [
             (first, second)
@@ -184,10 +190,10 @@ class Report:
             for second in rows[index + 1 :]
             if index == 0 or None not in (first[1], second[1])
         ]
-        settled, table = [], []
+        table, verdicts = [], {kind: [] for kind in self.kinds}
         for (a, high), (b, low) in pairs:
-            cells = [self.study.runs[a].label, self.study.runs[b].label]
-            cells.append(f'{high - low:+.1f}' if high is not None and low is not None else '')
+            reported = f'{high - low:+.1f}' if None not in (high, low) else ''
+            cells = [self.study.runs[a].label, self.study.runs[b].label, reported]
             for kind in self.kinds:
                 values = [scores_of(results[name], kind, self.study.judge) for name in (a, b)]
                 if not all(values):
@@ -195,14 +201,26 @@ class Report:
                     continue
                 gap, spread = difference(*values)
                 around = '' if spread is None else f' ± {100 * spread:.1f}'
-                settled.append((kind, verdict(gap, spread)))
-                cells += [f'{100 * gap:+.1f}{around}', settled[-1][1]]
+                verdicts[kind].append(verdict(gap, spread))
+                cells += [f'{100 * gap:+.1f}{around}', verdicts[kind][-1]]
             table.append(cells)
-        lines.append(markdown_table(head, table))
+        head = ['better', 'than', 'reported']
         for kind in self.kinds:
-            verdicts = [what for k, what in settled if k == kind]
-            if verdicts:
-                lines += ['', f'By *{kind}*, {summary(verdicts)}']
+            head += [f'here, {kind}', '']
+        one_seed = {what for found in verdicts.values() for what in found} == {UNDECIDED}
+        needless = {2} if not any(row[2] for row in table) else set()
+        if one_seed:
+            needless |= set(range(4, len(head), 2))  # the verdicts
+        head, *table = (
+            [cell for place, cell in enumerate(row) if place not in needless]
+            for row in (head, *table)
+        )
+        lines.append(markdown_table(head, table))
+        if one_seed:
+            return '\n'.join([*lines, '', f'All of it is of {UNDECIDED}.'])
+        for kind, found in verdicts.items():
+            if found:
+                lines += ['', f'By *{kind}*, {summary(found)}']
         return '\n'.join(lines)
 
 

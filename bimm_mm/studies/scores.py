@@ -28,6 +28,7 @@ SCORE_KINDS = dict(
 )
 OPTIONAL = ('knn', 'attentive')
 SETTLED = ('holds', 'does not hold')
+UNDECIDED = 'one seed, undecided'
 
 
 def kinds_of(evaluation: Mapping) -> dict[str, Kind]:
@@ -88,7 +89,7 @@ def leaders(scores: Mapping[str, Sequence[float]], tested: int) -> list[str]:
 def verdict(gap: float, spread: float | None) -> str:
     """Return whether the first of two is better here, as it was reported to be."""
     if spread is None:
-        return 'one seed, undecided'
+        return UNDECIDED
     if abs(gap) <= spread:
         return 'within the spread'
     return SETTLED[gap < 0]

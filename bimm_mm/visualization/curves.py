@@ -171,17 +171,24 @@ def _draw(panel: Axes, runs: Mapping[str, Run], names: Mapping[str, str], unit: 
             )
 
 
+def scale_percent(panel: Axes) -> None:
+    """Set an axis of explained variances or accuracies such that every curve can be seen.
+
+    Early on, a prediction may be much worse than the mean; the best of each curve is shown.
+    """
+    lines = [line.get_ydata() for line in panel.lines]
+    bests = [y[np.isfinite(y)].max() for y in lines if np.isfinite(y).any()]
+    bottom = max(panel.get_ylim()[0], min([LOWEST, *(best + LOWEST for best in bests)]))
+    top = max([0.0, *bests])  # the axis' own has a margin for all that lies below, too
+    panel.set_ylim(bottom, top + 0.05 * (top - bottom))
+    panel.axhline(0, color='0.6', linewidth=0.8)
+
+
 def _scale(panel: Axes, unit: str, logarithmic: bool) -> None:
     """Set the axis such that every curve can be seen, and its numbers be read."""
-    lines = [line.get_ydata() for line in panel.lines]
     if unit == '%':
-        # early on, a prediction may be much worse than the mean; the best of each curve is shown
-        bests = [y[np.isfinite(y)].max() for y in lines if np.isfinite(y).any()]
-        bottom = max(panel.get_ylim()[0], min([LOWEST, *(best + LOWEST for best in bests)]))
-        top = max([0.0, *bests])  # the axis' own has a margin for all that lies below, too
-        panel.set_ylim(bottom, top + 0.05 * (top - bottom))
-        panel.axhline(0, color='0.6', linewidth=0.8)
-    elif logarithmic and all((y > 0).all() for y in lines):
+        scale_percent(panel)
+    elif logarithmic and all((line.get_ydata() > 0).all() for line in panel.lines):
         panel.set_yscale('log')
         panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_major_formatter('{x:g}')

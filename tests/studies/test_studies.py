@@ -246,6 +246,7 @@ def test_a_study_is_run_resumed_and_reported(folder, monkeypatch, capsys):
     for heading in ('# A small study', '## Equal steps', '## Equal seconds', '### What helps'):
         assert heading in report
     assert '| Both | Other | +2.5 |' in report and 'one seed, undecided' in report
+    assert 'one seed, undecided |' not in report  # said once below a table
     assert (
         'on the same 24 test clips, of which each is 4.2 %: 50 % on them has a 95 % int' in report
     )

@@ -27,7 +27,7 @@ def write_video(path: Path, size=(180, 120), frames=50) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, size)
     for number in range(frames):
-        writer.write(np.full((size[1], size[0], 3), 4 * number, np.uint8))
+        writer.write(np.full((size[1], size[0], 3), 4 * number % 256, np.uint8))
     writer.release()
 
 

@@ -88,6 +88,12 @@ def test_what_lies_far_below_flattens_nothing(tmp_path):
     assert 5 < top < 10
 
 
+def test_a_panel_of_curves_below_zero_shows_the_best_of_each():
+    runs = dict(run=dict(explained_pixel=(np.arange(3.0), np.array([-9.0, -0.6, -0.4]))))
+    bottom, top = draw_curves(runs).axes[0].get_ylim()
+    assert bottom == -60 and 0 < top < 10
+
+
 def test_numbers_of_a_logarithmic_axis_are_plain():
     figure = draw_curves(dict(run=dict(loss=(np.arange(3.0), np.array([20.0, 2.0, 0.3])))))
     figure.canvas.draw()

@@ -27,14 +27,12 @@ from bimm_mm.cli.arguments import add_config_options, fail, take_config_from_che
 from bimm_mm.config.check import ConfigError
 from bimm_mm.config.loading import merge_config
 from bimm_mm.evaluation.analysis.attention_distance import attention_distance
-from bimm_mm.evaluation.functional.accuracy import interval_at_half
+from bimm_mm.evaluation.functional.accuracy import interval_at_half, label_name
 from bimm_mm.evaluation.functional.features import block_features, labeled_loaders
 from bimm_mm.evaluation.functional.knn import knn_accuracy
 from bimm_mm.evaluation.functional.linear_probe import fit_linear_probe
 from bimm_mm.models.checkpoints import load_encoder
 from bimm_mm.visualization import save_figure
-
-NAMES = dict(gt_label='class')  # of labels, in the picture
 
 
 def parse_args() -> argparse.Namespace:
@@ -115,7 +113,7 @@ def draw(results: dict, labels: list[str]) -> Figure:
             for color, label in enumerate(labels):
                 style = dict(color=f'C{color}')
                 percent = [100 * value for value in trained[kind][label]]
-                panel.plot(depth, percent, 'o-', label=NAMES.get(label, label), **style)
+                panel.plot(depth, percent, 'o-', label=label_name(label), **style)
                 percent = [100 * value for value in random[kind][label]]
                 panel.plot(depth, percent, '--', alpha=0.6, **style)
                 chance = 100 * trained['chance'][label]

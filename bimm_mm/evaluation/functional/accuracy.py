@@ -37,3 +37,8 @@ def interval_at_half(count: int) -> str:
     """Say what a number of test samples allows: the 95 % interval where it is widest."""
     low, high = Accuracy(0.5, count, chance=0.0).interval
     return f'50 % on them has a 95 % interval of {100 * low:.0f} to {100 * high:.0f} %'
+
+
+def label_name(label: str) -> str:
+    """What pictures call a label; that of the four libraries' samples is the class."""
+    return 'class' if label == 'gt_label' else label
