@@ -4,7 +4,8 @@
 set -euo pipefail
 
 if [ $# -lt 3 ] || [[ ! $3 =~ ^[1-9][0-9]*$ ]]; then
-  [ $# -lt 3 ] || echo "GPUS=$3 must be a number" >&2
+  if [ $# -lt 3 ]; then echo 'CONFIG, CHECKPOINT or GPUS is missing' >&2
+  else echo "GPUS=$3 must be a number" >&2; fi
   sed -n '2,3s/^# //p' "$0" >&2
   exit 2
 fi

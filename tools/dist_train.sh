@@ -8,7 +8,8 @@
 set -euo pipefail
 
 if [ $# -lt 2 ] || [[ ! $2 =~ ^[1-9][0-9]*$ ]]; then
-  [ $# -lt 2 ] || echo "GPUS=$2 must be a number" >&2
+  if [ $# -lt 2 ]; then echo 'CONFIG or GPUS is missing' >&2
+  else echo "GPUS=$2 must be a number" >&2; fi
   sed -n '2,7s/^# //p' "$0" >&2
   exit 2
 fi

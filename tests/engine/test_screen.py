@@ -17,7 +17,7 @@ from mmengine.registry import DATASETS, METRICS, MODELS
 from torch import nn
 
 from bimm_mm.config.check import ConfigError
-from bimm_mm.engine.hooks.run_summary_hook import count_classes
+from bimm_mm.engine.hooks.run_summary_hook import count_classes, places
 from bimm_mm.engine.log_processor import numbers
 from bimm_mm.engine.runner import build_runner
 from bimm_mm.engine.screen import silence_upstream
@@ -103,6 +103,26 @@ def config(tmp_path, request) -> Config:
     )
 
 
+@pytest.mark.parametrize(
+    ('epochs', 'often'),
+    [
+        (4, '; a checkpoint at the end'),
+        (10, '; a checkpoint every 5 epochs and at the end'),
+        (20, '; a checkpoint every 5 epochs and at the end, of which the last 3 stay'),
+    ],
+)
+def test_the_plan_says_how_many_checkpoints_there_will_be(config, epochs, often):
+    config.train_cfg.max_epochs = epochs
+    runner = build_runner(config)
+    assert places(runner)[0].endswith(often)
+
+
+def test_a_step_has_no_more_samples_than_there_are(config, capsys):
+    config.train_dataloader.update(batch_size=8, num_workers=0)
+    build_runner(config).train()
+    assert '; 3 samples a step' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('by_epoch', [True, False])
 def test_a_warm_up_of_one_step_does_not_keep_the_rate_low(config, by_epoch, capsys):
     unit = dict(by_epoch=True, convert_to_iter_based=True) if by_epoch else dict(by_epoch=False)
@@ -138,7 +158,7 @@ def test_the_screen_has_what_counts_and_the_file_has_all(config, tmp_path, capsy
     assert first < 12
     assert 'Training: 3 samples of 2 classes' in screen
     assert 'Plan: 2 epochs of 2 steps, 4 in all; 2 samples a step on cpu' in screen
-    assert 'a checkpoint every 5 epochs and at the end, of which the last 3 stay' in screen
+    assert '; a checkpoint at the end\n' in screen
     losses = [line for line in lines if 'epoch ' in line and 'loss' in line]
     assert 'epoch 1/2 step 2/2' in losses[0] and 'epoch 2/2 step 2/2' in losses[1]
     assert max(map(len, losses)) < 120

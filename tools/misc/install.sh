@@ -125,7 +125,7 @@ PY
     echo "no nvcc of torch's CUDA version: mmcv's ops are compiled for the CPU only"
     export CUDA_VISIBLE_DEVICES=''
   fi
-  compile 'compiling mmcv (once; about 9 minutes on 2 cores, less with more)'
+  compile 'compiling mmcv (once, unless pip has it already; about 9 minutes on 2 cores, less with more)'
   if ! mmcv_works; then
     echo 'the mmcv wheel in the cache of pip belongs to another torch'
     "$venv/bin/python" -m pip cache remove mmcv >>"$log" 2>&1 || true

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -85,7 +86,7 @@ def what_samples_are(dataset: object) -> str:
 def plan(runner: Runner) -> list[str]:
     """Steps per epoch and of the run, and how many samples a step has."""
     loop, processes = runner.train_loop, get_world_size()
-    batch = getattr(runner.train_dataloader.batch_sampler, 'batch_size', 1)
+    batch = samples_of_a_step(runner.train_dataloader, processes)
     step = f'{batch} samples a step' if processes == 1 else f'{processes} x {batch} samples a step'
     epochs = getattr(loop, 'max_epochs', None)
     if getattr(loop, '_by_epoch', None) is False or epochs is None or epochs <= 1:
@@ -101,6 +102,14 @@ def plan(runner: Runner) -> list[str]:
     return [f'Plan: {length}{done}; {step} on {device}{precision}']
 
 
+def samples_of_a_step(loader: DataLoader, processes: int) -> int:
+    """Samples that each of several processes gets in a step: fewer than a batch of few."""
+    batch = getattr(loader.batch_sampler, 'batch_size', 1)
+    if isinstance(loader.sampler, InfiniteSampler) or not hasattr(loader.dataset, '__len__'):
+        return batch
+    return min(batch, -(-len(loader.dataset) // processes))
+
+
 def places(runner: Runner) -> list[str]:
     """Where things are written, and how often a checkpoint is."""
     hook = next((h for h in runner.hooks if hasattr(h, 'max_keep_ckpts')), None)
@@ -108,10 +117,11 @@ def places(runner: Runner) -> list[str]:
     if hook is not None and hook.interval > 0:
         unit = 'epochs' if hook.by_epoch else 'steps'
         every = unit[:-1] if hook.interval == 1 else f'{hook.interval} {unit}'
+        loop, kept = runner.train_loop, hook.max_keep_ckpts
+        number = (loop.max_epochs if hook.by_epoch else loop.max_iters) // hook.interval
         last = ' and at the end' if hook.save_last else ''
-        kept = hook.max_keep_ckpts
-        often = f'; a checkpoint every {every}{last}'
-        if kept > 0:
+        often = f'; a checkpoint every {every}{last}' if number else f'; a checkpoint{last[4:]}'
+        if 0 < kept < number + hook.save_last:
             often += ', of which the last ' + ('stays' if kept == 1 else f'{kept} stay')
     log = f'{runner.timestamp}/'
     return [f'Writing to {quoted(runner.work_dir)}: log and curves in {log}{often}']
@@ -156,7 +166,7 @@ def next_commands(runner: Runner) -> list[str]:
         tested = last if tests_on_validation(runner.cfg) else best
         lines.append(f'{command("test", "test.py")} {quoted(tested)}')
         if 'cls_head' in model:
-            lines.append(f'{command("inference", "inference.py")} {quoted(best)} VIDEOS')
+            lines.append(f'{command("inference", "inference.py")} {quoted(tested)} VIDEOS')
     return lines
 
 

@@ -64,7 +64,8 @@ class ThreadsHook(Hook):
             _picked[now] = fastest(first_block(runner.model), now, self.rounds)
         picked = self._resumed or _picked[now]
         torch.set_num_threads(picked)
-        runner.logger.info(f'{picked} of {now} threads compute (OMP_NUM_THREADS sets them)')
+        why = 'as before' if self._resumed else 'the fastest in a trial'
+        runner.logger.info(f'{picked} of {now} threads compute, {why} (OMP_NUM_THREADS sets them)')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note the number."""
