@@ -8,6 +8,7 @@ Needs what the config's pipeline needs, mmaction2 as a rule. ``import bimm_mm`` 
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
 from .datasets.transforms.loading import TIMEOUT, decode_elsewhere
+from .engine.screen import silence_upstream
 from .models.checkpoints import check_fit, forget_initialization, read_checkpoint
 from .models.checkpoints import load_encoder as load_encoder_weights
 from .models.encoders import Encoder, EncoderOutput, load_encoder
@@ -94,7 +96,9 @@ class VideoModel:
         forget_initialization(cfg.model)
         self.scope = cfg.get('default_scope') or 'mmengine'
         init_default_scope(self.scope)
-        self.model = MODELS.build(cfg.model)
+        with warnings.catch_warnings():
+            silence_upstream()
+            self.model = MODELS.build(cfg.model)
         self.misfit = self._load(checkpoint)
         self.model.eval().to(device or get_device())
         self.pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
