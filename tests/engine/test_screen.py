@@ -120,7 +120,7 @@ def test_the_plan_says_how_many_checkpoints_there_will_be(config, epochs, often)
 def test_a_step_has_no_more_samples_than_there_are(config, capsys):
     config.train_dataloader.update(batch_size=8, num_workers=0)
     build_runner(config).train()
-    assert '; 3 samples a step' in capsys.readouterr().out
+    assert 'Plan: 2 epochs of 1 step, 2 in all; 3 samples a step' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('by_epoch', [True, False])

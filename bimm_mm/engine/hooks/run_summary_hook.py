@@ -93,7 +93,8 @@ def plan(runner: Runner) -> list[str]:
         length = f'{loop.max_iters:,} steps'
     else:
         per_epoch = loop.max_iters // epochs
-        length = f'{epochs} epochs of {per_epoch:,} steps, {loop.max_iters:,} in all'
+        steps = '1 step' if per_epoch == 1 else f'{per_epoch:,} steps'
+        length = f'{epochs} epochs of {steps}, {loop.max_iters:,} in all'
     done = f', {runner.iter:,} of them done' if runner.iter else ''
     device = next(unwrap_model(runner.model).parameters()).device.type
     settings = runner.cfg.get('optim_wrapper') or {}
