@@ -1,6 +1,7 @@
 """Arguments that several commands take, and how a command ends."""
 
 import argparse
+import ast
 import os
 import sys
 import time
@@ -40,16 +41,19 @@ class _Options(DictAction):
 def parse_value(text: str) -> object:
     """Return what the text behind ``KEY=`` stands for.
 
-    ``1``, ``0.5``, ``true``, ``None``, texts, and lists and tuples of them: ``1,2``, ``[a,(1,2)]``;
-    quotes around it are dropped. As mmengine's DictAction, but blanks within a text stay, and what
-    is a path that exists is never a list: folders may be called ``my videos`` or ``a, b``.
+    ``1``, ``0.5``, ``true``, ``None``, texts, lists and tuples of them: ``1,2``, ``[a,(1,2)]``, and
+    dicts as Python writes them: ``{'depth':4}``. Quotes around it are dropped. As mmengine's
+    DictAction, but blanks within a text stay, and what is a path that exists is never a list:
+    folders may be called ``my videos`` or ``a, b``.
 
     Raises:
-        ValueError: A bracket is missing.
+        ValueError: A bracket is missing, or a dict is none.
     """
     text = text.strip('\'"').strip()
     if set(text) & set(' ,()[]') and os.path.exists(text):
         return text
+    if text.startswith('{') and text.endswith('}'):
+        return _read_dict(text)
     parts = _split(text)
     for (begin, end), kind in {('[', ']'): list, ('(', ')'): tuple}.items():
         if len(parts) == 1 and text.startswith(begin) and text.endswith(end):
@@ -57,6 +61,16 @@ def parse_value(text: str) -> object:
     if len(parts) > 1:
         return [parse_value(part) for part in parts]
     return DictAction._parse_int_float_bool(text)
+
+
+def _read_dict(text: str) -> dict:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"{text} is no dict, as {{'depth':4}}; put it in double quotes")
+    return value
 
 
 def _split(text: str) -> list[str]:

@@ -139,9 +139,11 @@ def _set_variables(path: Path, cfg: Config, options: dict) -> tuple[Config, dict
             raise ConfigError(f'--cfg-options {key}: nobody reads this setting of {path}')
     if not own:
         return cfg, options
+    # a dict may take the place of a name, as that of an architecture
+    whole = {k: v for k, v in own.items() if k in cfg and not isinstance(cfg[k], dict)}
     names = {key.split('.')[0] for key in own}
-    values = Config({name: cfg[name] for name in names})
-    values.merge_from_dict(own)
+    values = Config({name: cfg[name] for name in names} | whole)
+    values.merge_from_dict({key: value for key, value in own.items() if key not in whole})
     try:
         cfg = set_variables(path, values.to_dict())
     except RecipeError as error:

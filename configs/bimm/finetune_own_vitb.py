@@ -19,9 +19,9 @@ frame_interval = 4
 img_size = 224
 flip_ratio = 0.5  # probability; 0 where left and right are in the labels
 
-# The encoder, 'tiny', 'small', 'base' or 'large', and the weights that it starts from: the dorsal
-# branch of a pretraining checkpoint. None: from scratch. VideoMAE's weights, imported, have no
-# class token: with_cls_token=False.
+# The encoder, 'tiny', 'small', 'base', 'large' or a dict of sizes, and the weights that it starts
+# from: the dorsal branch of a pretraining checkpoint. None: from scratch. VideoMAE's weights,
+# imported, have no class token: with_cls_token=False.
 arch = 'base'
 start, prefix = 'work_dirs/joint_own_vitb_edge/epoch_100.pth', 'dorsal.backbone.'
 with_cls_token = True
@@ -38,10 +38,15 @@ lr = 2.5e-4
 topk = (1, 5) if num_classes > 5 else (1,)
 accuracy = dict(type='AccMetric', metric_options=dict(top_k_accuracy=dict(topk=topk)))
 val_evaluator, test_evaluator = accuracy, accuracy
-width = dict(tiny=192, small=384, base=768, large=1024)[arch]
+width = (
+    arch['embed_dims']
+    if isinstance(arch, dict)
+    else dict(tiny=192, small=384, base=768, large=1024)[arch]
+)
+sizes = dict(_delete_=True, **arch) if isinstance(arch, dict) else arch
 model = dict(
     backbone=dict(
-        arch=arch,
+        arch=sizes,
         img_size=img_size,
         num_frames=num_frames,
         stage_ends=None,  # at the paper's fractions of the depth

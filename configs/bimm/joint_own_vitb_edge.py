@@ -13,8 +13,8 @@ num_frames = 16
 frame_interval = 4
 img_size = 224
 
-# The encoders, 'tiny', 'small', 'base' or 'large', and the weights that both start from: those of
-# MAE, imported, or of a ventral stage of this arch. None: from scratch.
+# The encoders, 'tiny', 'small', 'base', 'large' or a dict of sizes, and the weights that both start
+# from: those of MAE, imported, or of a ventral stage of this arch. None: from scratch.
 arch = 'base'
 start = 'mae_vitb.pth'
 
@@ -28,7 +28,8 @@ lr = 7.5e-5
 # ------------------------------------------------------------------------------------------------
 
 edges = dict(type='EdgeContourTarget')
-encoder = dict(arch=arch, img_size=img_size, stage_ends=None)  # the paper's fractions of the depth
+sizes = dict(_delete_=True, **arch) if isinstance(arch, dict) else arch
+encoder = dict(arch=sizes, img_size=img_size, stage_ends=None)  # the paper's fractions of the depth
 model = dict(
     init_dorsal_from=start,
     ventral=dict(

@@ -12,17 +12,19 @@ lr = 4e-5  # half of joint_own_vitb_edge's: the weights are good already
 
 # ------------------------------------------------------------------------------------------------
 
+arch = _base_.arch
+depths = dict(tiny=12, small=12, base=12, large=24)
 model = dict(
     _delete_=True,
     type='SingleBranchPretrainer',
     dorsal=dict(
         backbone=dict(
             type='BimmViT',
-            arch=_base_.arch,
+            arch=arch,
             img_size=_base_.img_size,
             num_frames=_base_.num_frames,
             tubelet_size=2,
-            stage_ends=(dict(tiny=12, small=12, base=12, large=24)[_base_.arch],),
+            stage_ends=(arch['depth'] if isinstance(arch, dict) else depths[arch],),
             with_cls_token=False,
             time_positions='sequence',  # VideoMAE's own
         ),

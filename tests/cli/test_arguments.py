@@ -62,6 +62,13 @@ def test_lists_are_read_as_mmengine_does(text):
     assert parse_value(text) == DictAction._parse_iterable(text)
 
 
+def test_a_dict_is_read_as_python_writes_it():
+    assert parse_value("{'embed_dims':192,'sizes':(1,2)}") == dict(embed_dims=192, sizes=(1, 2))
+    for text in ('{embed_dims:192}', '{1,2}'):
+        with pytest.raises(ValueError, match='is no dict'):
+            parse_value(text)
+
+
 def test_hooks_pictures_and_tensorboard_are_added_to_what_a_recipe_has():
     cfg = Config(dict(custom_hooks=[dict(type='A')], visualizer=dict(type='Visualizer')))
     args = parse('--tensorboard', '--pictures', '5', '--hook', 'EMAHook', 'momentum=0.1')

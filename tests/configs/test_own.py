@@ -112,6 +112,19 @@ def test_on_one_gpu_the_learning_rate_is_meant_for_the_batch(name):
     assert 'is meant for 8 samples a step, and there are 16' in remark
 
 
+@pytest.mark.parametrize('name', ['finetune_own_vitb', 'few_shot_own_vitb'])
+def test_an_encoder_of_any_size_is_finetuned(name):
+    cfg = load(name, arch=dict(embed_dims=96, depth=4, num_heads=3))
+    assert cfg.model.backbone.arch == dict(embed_dims=96, depth=4, num_heads=3)
+    assert cfg.model.cls_head.in_channels == 96
+
+
+def test_videomae_of_any_size_goes_on():
+    options = SIZES | dict(arch=dict(embed_dims=96, depth=4, num_heads=3))
+    cfg = merge_config(str(CONFIGS.parent / 'videomae/continue_own_vitb.py'), options)
+    assert cfg.model.dorsal.backbone.stage_ends == (4,)
+
+
 @pytest.mark.parametrize('name', ['joint_own_vitb_edge', 'finetune_own_vitb', 'few_shot_own_vitb'])
 def test_one_epoch_is_enough_for_a_trial(name):
     cfg = load(name, max_epochs=1, start=None)

@@ -1,8 +1,10 @@
 """What a training shows: what was found, short lines, what was written, and nothing else."""
 
+import argparse
 import copy
 import json
 import re
+import shlex
 import warnings
 
 import numpy as np
@@ -16,8 +18,9 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS
 from torch import nn
 
+from bimm_mm.cli.arguments import add_config_options
 from bimm_mm.config.check import ConfigError
-from bimm_mm.engine.hooks.run_summary_hook import count_classes, places
+from bimm_mm.engine.hooks.run_summary_hook import _finetune, count_classes, places
 from bimm_mm.engine.log_processor import numbers
 from bimm_mm.engine.runner import build_runner
 from bimm_mm.engine.screen import silence_upstream
@@ -115,6 +118,21 @@ def test_the_plan_says_how_many_checkpoints_there_will_be(config, epochs, often)
     config.train_cfg.max_epochs = epochs
     runner = build_runner(config)
     assert places(runner)[0].endswith(often)
+
+
+def test_the_finetuning_that_comes_next_has_the_sizes_of_any_encoder(config, tmp_path):
+    backbone = dict(arch=dict(embed_dims=96, depth=4, num_heads=3), img_size=64, num_frames=8)
+    line = _finetune(build_runner(config), tmp_path / 'last.pth', backbone, has_branches=True)
+    words = shlex.split(line[line.index('--cfg-options') :])
+    options = parse_words(words).cfg_options
+    assert options['arch'] == backbone['arch']
+    assert (options['img_size'], options['num_frames']) == (64, 8)
+
+
+def parse_words(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_config_options(parser, 'seed=1')
+    return parser.parse_args(words)
 
 
 def test_a_step_has_no_more_samples_than_there_are(config, capsys):

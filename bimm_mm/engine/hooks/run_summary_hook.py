@@ -187,6 +187,9 @@ def _finetune(runner: Runner, last: Path, backbone: dict, has_branches: bool) ->
         if isinstance(backbone.get(key, default), str | int)
         and backbone.get(key, default) != default
     ]
+    if isinstance(backbone.get('arch'), dict):
+        sizes = repr(dict(backbone['arch'])).replace(' ', '')
+        options.append(f'arch="{sizes}"')
     return f'{command("train", "train.py")} finetune_own_vitb --cfg-options {" ".join(options)}'
 
 
