@@ -70,9 +70,10 @@ def main() -> None:
                 for unit in study.units
             ]
             minutes = args.seeds * sum(budgets) / 60
+            length = 'a minute or two' if minutes < 2 else f'{minutes:.0f} minutes'
             say(
-                f'{len(budgets) * args.seeds} runs, {minutes:.0f} minutes of computing if none is '
-                'there yet; probes and trials of rates come on top'
+                f'{len(budgets) * args.seeds} runs, {length} of computing if none is there yet; '
+                'probes and trials of rates come on top'
             )
         for unit in study.units:
             for seed in range(0 if args.report_only else args.seeds):

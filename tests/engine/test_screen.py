@@ -120,6 +120,19 @@ def test_the_plan_says_how_many_checkpoints_there_will_be(config, epochs, often)
     assert places(runner)[0].endswith(often)
 
 
+def test_a_second_run_in_a_folder_is_told_and_a_finished_one_too(config, capsys):
+    config.train_dataloader.update(num_workers=0)
+    build_runner(config).train()
+    assert 'has checkpoints of another run' not in capsys.readouterr().out
+    build_runner(config).train()
+    assert 'run has checkpoints of another run (epoch_2.pth): those of' in capsys.readouterr().out
+    config.resume = True
+    build_runner(config).train()
+    shown = capsys.readouterr().out
+    assert 'Nothing is left to do: 4 steps are done, and the run has 4' in shown
+    assert 'another run' not in shown
+
+
 def test_the_finetuning_that_comes_next_has_the_sizes_of_any_encoder(config, tmp_path):
     backbone = dict(arch=dict(embed_dims=96, depth=4, num_heads=3), img_size=64, num_frames=8)
     line = _finetune(build_runner(config), tmp_path / 'last.pth', backbone, has_branches=True)

@@ -152,6 +152,8 @@ def files_of(args: argparse.Namespace) -> Iterator[str]:
         if Path(path).is_dir():
             found = list_media(path, VIDEOS)
             chosen = range(0, len(found), max(len(found) // args.samples, 1))
+            if len(found) > args.samples:
+                print(f'{args.samples} of {len(found)} videos in {path}; --samples sets how many')
             yield from (str(Path(path) / found[index]) for index in chosen[: args.samples])
         else:
             yield path

@@ -35,6 +35,9 @@ class RunSummaryHook(Hook):
         """Log what was found."""
         self._start = time.monotonic()
         runner.logger.info('\n'.join([*found(runner), *plan(runner), *places(runner)]))
+        remark = nothing_left(runner) or another_run(runner)
+        if remark:
+            runner.logger.warning(remark)
 
     @master_only
     def after_train(self, runner: Runner) -> None:
@@ -109,6 +112,26 @@ def samples_of_a_step(loader: DataLoader, processes: int) -> int:
     if isinstance(loader.sampler, InfiniteSampler) or not hasattr(loader.dataset, '__len__'):
         return batch
     return min(batch, -(-len(loader.dataset) // processes))
+
+
+def nothing_left(runner: Runner) -> str:
+    """A remark where a resumed run is as long already; else ''."""
+    length = runner.train_loop.max_iters
+    if runner.iter < length:
+        return ''
+    return f'Nothing is left to do: {runner.iter:,} steps are done, and the run has {length:,}'
+
+
+def another_run(runner: Runner) -> str:
+    """A remark where a run begins in a folder with the checkpoints of another one; else ''."""
+    there = sorted(path.name for path in Path(runner.work_dir).glob('*.pth'))
+    if runner.iter or not there:
+        return ''
+    names = ', '.join(there[:3]) + (', ...' if len(there) > 3 else '')
+    return (
+        f'{quoted(runner.work_dir)} has checkpoints of another run ({names}): those of the same '
+        'names will be replaced. Another folder: --work-dir FOLDER; to go on instead: --resume'
+    )
 
 
 def places(runner: Runner) -> list[str]:
