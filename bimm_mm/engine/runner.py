@@ -10,7 +10,6 @@ from importlib.util import find_spec
 
 import torch
 from mmengine.config import Config
-from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.dist import get_world_size, is_distributed, is_main_process
 from mmengine.registry import RUNNERS
@@ -21,7 +20,7 @@ from torch.utils.data import DataLoader
 from ..config.check import ConfigError
 from ..models.checkpoints import check_decoders, forget_initialization
 from .hooks.checkpoint_hook import checkpoint_to_resume
-from .hooks.run_summary_hook import what_samples_are
+from .hooks.run_summary_hook import fills_batches, what_samples_are
 from .schedules import without_short_warm_ups
 from .screen import CalmScreen, silence_upstream
 
@@ -147,8 +146,7 @@ def check_steps(loader: DataLoader) -> str:
             'train_dataloader.drop_last leaves out the incomplete batch. Paste: '
             f'--cfg-options {fewer}train_dataloader.drop_last=False'
         )
-    # an infinite sampler fills the batch with its next round
-    if samples >= batch * processes or isinstance(loader.sampler, InfiniteSampler):
+    if samples >= batch * processes or fills_batches(loader):
         return ''
     return (
         f'{counted} do not fill a batch of {processes} x {batch}: an epoch is one step. For more '

@@ -154,6 +154,13 @@ def test_a_step_has_no_more_samples_than_there_are(config, capsys):
     assert 'Plan: 2 epochs of 1 step, 2 in all; 3 samples a step' in capsys.readouterr().out
 
 
+def test_rounds_without_an_end_fill_a_step(config, capsys):
+    config.train_dataloader.update(batch_size=8, sampler=dict(type='InfiniteSampler'))
+    config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2)
+    build_runner(config).train()
+    assert 'Plan: 2 steps; 8 samples a step' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('by_epoch', [True, False])
 def test_a_warm_up_of_one_step_does_not_keep_the_rate_low(config, by_epoch, capsys):
     unit = dict(by_epoch=True, convert_to_iter_based=True) if by_epoch else dict(by_epoch=False)
@@ -165,7 +172,10 @@ def test_a_warm_up_of_one_step_does_not_keep_the_rate_low(config, by_epoch, caps
     config.train_cfg.max_epochs = 3
     runner = build_runner(config)
     rates = []
-    note = lambda runner, **kwargs: rates.append(runner.optim_wrapper.get_lr()['lr'][0])  # noqa: E731
+
+    def note(runner, **kwargs):
+        rates.append(runner.optim_wrapper.get_lr()['lr'][0])
+
     runner.hooks[0].before_train_iter = note
     runner.train()
     assert rates[:2] == pytest.approx([0.01, 0.01])

@@ -109,9 +109,17 @@ def plan(runner: Runner) -> list[str]:
 def samples_of_a_step(loader: DataLoader, processes: int) -> int:
     """Samples that each of several processes gets in a step: fewer than a batch of few."""
     batch = getattr(loader.batch_sampler, 'batch_size', 1)
-    if isinstance(loader.sampler, InfiniteSampler) or not hasattr(loader.dataset, '__len__'):
+    if fills_batches(loader) or not hasattr(loader.dataset, '__len__'):
         return batch
     return min(batch, -(-len(loader.dataset) // processes))
+
+
+def fills_batches(loader: DataLoader) -> bool:
+    """Whether batches are filled with the samples of the next round.
+
+    A loader that was built anew for its workers, or to be resumed, has no other sampler itself.
+    """
+    return isinstance(getattr(loader.batch_sampler, 'sampler', None), InfiniteSampler)
 
 
 def nothing_left(runner: Runner) -> str:
