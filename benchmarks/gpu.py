@@ -1,7 +1,8 @@
 """All that only a GPU can show, in one run for a machine that is lent for minutes.
 
 Each part has a time limit of its own and writes its results as it goes; the most valuable come
-first, so that a cut leaves what was done. A table of all parts comes last. On the machine::
+first, so that a cut leaves what was done. What times nothing runs side by side, the tests in
+several processes where there is pytest-xdist. A table of all parts comes last. On the machine::
 
     python3 -m pip install -q --no-index --no-deps --no-compile WHEELS/*.whl
     export PYTHONPATH=$PWD
@@ -12,12 +13,15 @@ that would begin after the time is up are left out: those at the end of the list
 """
 
 import argparse
+import importlib.util
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +44,7 @@ for module in (torch, torchvision, numpy, mmengine, mmcv, mmaction, mmpretrain, 
 if torch.cuda.is_available():
     print(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory)
 """
+TEST_PROCESSES = '8'  # one has the GPU to itself for a small part of its time
 LEAVE_FREE = 0.85  # of the memory, for the largest batch that all models take
 
 
@@ -52,12 +57,14 @@ class Part:
         minutes: After which it is ended.
         command: Arguments for this Python; called when its turn comes.
         summary: The figures that matter, from the folder of results; '' where it left none.
+        beside: It times nothing, and runs beside those next to it in the list that do not either.
     """
 
     name: str
     minutes: float
     command: Callable[[], list[str]]
     summary: Callable[[Path], str] = lambda folder: ''
+    beside: bool = False
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -78,8 +85,10 @@ def parts_of(args: argparse.Namespace) -> list[Part]:
     folder, gpu = args.results, args.device == 'cuda'
     size = '16' if gpu else '2'
 
-    def tests(*files: str) -> list[str]:
-        return ['-m', 'pytest', '-q', '-m', 'gpu', *(f'tests/gpu/{file}' for file in files)]
+    def tests() -> list[str]:
+        command = ['-m', 'pytest', '-v', '-m', 'gpu', 'tests/gpu', '--durations', '8']
+        several = gpu and importlib.util.find_spec('xdist') is not None
+        return command + (['-n', TEST_PROCESSES, '--dist', 'worksteal'] if several else [])
 
     def step(name: str, models: tuple[str, ...], batch: str, *more: str) -> list[str]:
         command = [STEP, '--models', *models, '--batch-size', batch, '--precision', 'bf16']
@@ -95,30 +104,26 @@ def parts_of(args: argparse.Namespace) -> list[Part]:
 
         return Part(name, minutes, command, step_summary(name))
 
-    compiled = ('--compile', '--no-memory')
-    with_graphs = ('--compile', 'graphs', '--no-memory')
+    def compiled(how: str) -> tuple[str, ...]:
+        return ('--compile', how, '--no-memory')
+
     demo = ['tools/demo.py', '--work-dir', str(folder / 'demo')]
+    iterations = ['--iterations', '30' if gpu else '2']
     return [
         Part('environment', 0.5, lambda: ['-c', ENVIRONMENT], environment_summary),
-        Part('recipes', 2.0, lambda: tests('test_recipes.py'), tests_summary('recipes')),
+        Part('tests', 2.5, tests, tests_summary('tests'), beside=True),
+        Part('demo', 2.5, lambda: demo if gpu else [*demo[:1], '--help'], demo_summary, True),
         steps('video_16', VIDEO, 0.8),
         largest('video_largest', VIDEO, 'video_16', 0.8),
         Part('preflight', 1.5, lambda: preflight(args), preflight_summary),
-        Part('runs', 0.8, lambda: tests('test_runs.py'), tests_summary('runs')),
-        Part('numerics', 1.2, lambda: tests('test_numerics.py'), tests_summary('numerics')),
-        steps('video_16_compiled', VIDEO, 1.2, *compiled),
-        steps('video_16_graphs', VIDEO, 1.2, *with_graphs),
+        steps('video_16_compiled', VIDEO, 1.2, *compiled('blocks')),
+        steps('video_16_branch_graphs', VIDEO, 1.5, *compiled('branch-graphs')),
         steps('image_16', IMAGE, 0.6),
         largest('image_largest', IMAGE, 'image_16', 0.6),
-        largest('video_largest_compiled', VIDEO, 'video_16', 1.2, *compiled),
-        Part(
-            'iteration',
-            0.5,
-            lambda: ['benchmarks/iteration.py', '--iterations', '30' if gpu else '2'],
-            iteration_summary,
-        ),
+        largest('video_largest_compiled', VIDEO, 'video_16', 1.2, *compiled('blocks')),
         Part('profile', 0.5, lambda: [*step('profile', ('joint',), size), '--profile']),
-        Part('demo', 1.5, lambda: demo if gpu else [*demo[:1], '--help'], demo_summary),
+        Part('iteration', 0.5, lambda: ['benchmarks/iteration.py', *iterations], iteration_summary),
+        steps('video_16_graphs', VIDEO, 1.2, *compiled('graphs')),
     ]
 
 
@@ -218,16 +223,12 @@ def environment_summary(folder: Path) -> str:
 
 
 def tests_summary(name: str) -> Callable[[Path], str]:
-    """The last line of pytest, and what failed."""
+    """How many tests passed, and which failed."""
 
     def summary(folder: Path) -> str:
         lines = (folder / f'{name}.log').read_text().splitlines()
         failed = [line for line in lines if line.startswith(('FAILED', 'ERROR'))]
-        passed = sum(
-            line.split()[0].count('.')
-            for line in lines
-            if line.split() and set(line.split()[0]) <= set('.FEsx')
-        )
+        passed = sum(' PASSED' in line for line in lines)
         return f'{passed} passed, {len(failed)} failed' + ''.join(
             f'; {line}' for line in failed[:5]
         )
@@ -295,13 +296,14 @@ def main(argv: list[str] | None = None) -> int:
     for name in args.only or ():
         if name not in known:
             sys.exit(f'no part {name}: they are {", ".join(known)}')
+    wanted = [part for part in parts if not args.only or part.name in args.only]
     rows, table = [], ''
-    for part in parts:
-        if args.only and part.name not in args.only:
-            continue
-        rows.append(run_part(part, args, until))
-        table = write_table(rows, args.results)
-        print(f'{rows[-1]["part"]}: {rows[-1]["result"]}, {rows[-1]["seconds"]:.0f} s', flush=True)
+    for beside, group in itertools.groupby(wanted, lambda part: part.beside):
+        with ThreadPoolExecutor(8 if beside and args.device == 'cuda' else 1) as pool:
+            for row in pool.map(lambda part: run_part(part, args, until), group):
+                rows.append(row)
+                table = write_table(rows, args.results)
+                print(f'{row["part"]}: {row["result"]}, {row["seconds"]:.0f} s', flush=True)
     print(f'\n{table}')
     return int(any(row['result'] != 'ok' for row in rows))
 

@@ -48,6 +48,7 @@ from bimm_mm.evaluation.analysis.peaks import (
     synchronize,
 )
 from bimm_mm.models import TubeMasking
+from bimm_mm.models.layers import TransformerBlock
 from bimm_mm.utils.tables import markdown_table
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -233,9 +234,9 @@ class Contestant:
         else:
             self.model = build()
         self.model = self.model.to(self.device).train()
-        self.with_graphs = args.compile == 'graphs'
+        self.with_graphs = args.compile in ('graphs', 'branch-graphs')
         if args.compile:
-            compile_blocks(self.model, self.with_graphs)
+            compile_parts(self.model, args.compile)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=1e-4, weight_decay=0.05, fused=True
         )
@@ -320,12 +321,27 @@ class Contestant:
         self.target_time += sign * self.now()
 
 
-def compile_blocks(model: nn.Module, with_graphs: bool = False) -> None:
-    """Compile each Transformer block of a model: ours by class, others' by the name 'Layer'."""
-    names = ('TransformerBlock', 'VideoMAELayer', 'ViTMAELayer', 'TransformerEncoderLayer')
-    blocks = [module for module in model.modules() if type(module).__name__ in names]
-    mode = dict(mode='reduce-overhead') if with_graphs else {}
-    compile_modules(blocks, dynamic=False, **mode)
+def compile_parts(model: nn.Module, how: str) -> None:
+    """Compile each Transformer block of a model, or its encoders and decoders as a whole.
+
+    Blocks of ours are known by class, others' parts by the end of the name.
+
+    Args:
+        model: Of ``MODELS_TO_TIME``.
+        how: 'blocks', 'branches', or 'graphs' and 'branch-graphs', the same as CUDA graphs.
+    """
+    whole = how.startswith('branch')
+    ends = ('MAEEncoder', 'MAEDecoder') if whole else ('MAELayer', 'TransformerEncoderLayer')
+    modules = [module for module in model.modules() if type(module).__name__.endswith(ends)]
+    if whole:
+        branches = getattr(model, 'branches', {}).values()
+        modules += [module for branch in branches for module in (branch.backbone, branch.neck)]
+    else:
+        modules += [module for module in model.modules() if type(module) is TransformerBlock]
+    if not modules:
+        raise ValueError(f'--compile {how}: {type(model).__name__} has no such part')
+    mode = dict(mode='reduce-overhead') if how.endswith('graphs') else {}
+    compile_modules(modules, dynamic=False, **mode)
 
 
 def peak_memory(name: str, args: argparse.Namespace) -> int:
@@ -534,8 +550,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--compile',
         nargs='?',
         const='blocks',
-        choices=('blocks', 'graphs'),
-        help='torch.compile of the blocks; graphs: as CUDA graphs',
+        choices=('blocks', 'graphs', 'branches', 'branch-graphs'),
+        help='torch.compile of the blocks, or of whole encoders and decoders; graphs: as CUDA '
+        'graphs; default: %(const)s',
     )
     parser.add_argument('--tiny', action='store_true', help='small models, for a rehearsal')
     parser.add_argument('--no-memory', action='store_true', help='do not measure memory')

@@ -36,6 +36,38 @@ def test_a_part_that_fails_or_takes_too_long_does_not_keep_the_others_from_runni
     assert (tmp_path / 'out/table.md').read_text().strip() in capsys.readouterr().out
 
 
+def test_parts_that_time_nothing_run_beside_each_other_and_the_others_alone(
+    script, tmp_path, monkeypatch
+):
+    # each of the two waits for what the other writes
+    code = (
+        'import sys, time, pathlib\n'
+        'mine, other = (pathlib.Path({folder!r}) / name for name in {names!r})\n'
+        'mine.touch()\n'
+        'end = time.monotonic() + 30\n'
+        'while not other.exists():\n'
+        '    sys.exit("alone") if time.monotonic() > end else time.sleep(0.05)\n'
+    )
+    first, second = (
+        script.Part(
+            names[0],
+            1,
+            lambda names=names: ['-c', code.format(folder=str(tmp_path), names=names)],
+            beside=True,
+        )
+        for names in (('a', 'b'), ('b', 'a'))
+    )
+    (last,) = fake_parts(script, ('timed', 1, 'print("fine")'))
+    monkeypatch.setattr(script, 'parts_of', lambda args: [first, second, last])
+    assert script.main([str(tmp_path / 'out'), '--minutes', '9']) == 0
+    rows = json.loads((tmp_path / 'out/parts.json').read_text())
+    assert [(row['part'], row['result']) for row in rows] == [
+        ('a', 'ok'),
+        ('b', 'ok'),
+        ('timed', 'ok'),
+    ]
+
+
 def test_what_would_begin_after_the_time_is_up_is_left_out(script, tmp_path, monkeypatch):
     parts = fake_parts(script, ('late', 1, 'raise SystemExit(1)'))
     monkeypatch.setattr(script, 'parts_of', lambda args: parts)
@@ -48,7 +80,7 @@ def test_all_parts_together_take_their_minutes_and_the_most_valuable_come_first(
     for device in ('cuda', 'cpu'):
         parts = script.parts_of(script.parse_args([str(tmp_path), '--device', device]))
         names = [part.name for part in parts]
-        assert names[:4] == ['environment', 'recipes', 'video_16', 'video_largest']
+        assert names[:5] == ['environment', 'tests', 'demo', 'video_16', 'video_largest']
         assert len(set(names)) == len(names)
         assert sum(part.minutes for part in parts) < 16  # limits; --minutes ends it before
         for part in parts:
@@ -56,7 +88,7 @@ def test_all_parts_together_take_their_minutes_and_the_most_valuable_come_first(
 
 
 def test_a_part_that_does_not_exist_is_told(script, tmp_path):
-    with pytest.raises(SystemExit, match='no part prefligt: they are environment, recipes'):
+    with pytest.raises(SystemExit, match='no part prefligt: they are environment, tests'):
         script.main([str(tmp_path), '--only', 'prefligt'])
 
 
@@ -73,10 +105,13 @@ def test_the_largest_batch_leaves_room_for_all_models(script, tmp_path, monkeypa
 
 
 def test_summaries_are_of_what_the_parts_left(script, tmp_path):
-    (tmp_path / 'recipes.log').write_text(
-        '/usr/bin/python -m pytest\n..F. [100%]\nFAILED tests/gpu/test_x.py::test_y\n'
+    (tmp_path / 'tests.log').write_text(
+        '/usr/bin/python -m pytest\n[gw0] [ 25%] PASSED tests/gpu/test_x.py::test_a\n'
+        'tests/gpu/test_x.py::test_b PASSED [ 50%]\n'
+        '[gw1] [ 75%] FAILED tests/gpu/test_x.py::test_y\n'
+        '[gw0] [100%] PASSED tests/gpu/test_x.py::test_c\nFAILED tests/gpu/test_x.py::test_y\n'
     )
-    assert script.tests_summary('recipes')(tmp_path).startswith('3 passed, 1 failed; FAILED')
+    assert script.tests_summary('tests')(tmp_path).startswith('3 passed, 1 failed; FAILED')
     values = dict(samples_per_second=99.96, mfu=0.31, peak_memory=2e9)
     (tmp_path / 'x.json').write_text(json.dumps(dict(batch_size=16, models=dict(joint=values))))
     assert script.step_summary('x')(tmp_path) == 'batch 16; joint 100.0/s, MFU 31%, 2.0 GB'
