@@ -86,7 +86,7 @@ def parts_of(args: argparse.Namespace) -> list[Part]:
     size = '16' if gpu else '2'
 
     def tests() -> list[str]:
-        command = ['-m', 'pytest', '-v', '-m', 'gpu', 'tests/gpu', '--durations', '8']
+        command = ['-m', 'pytest', '-vv', '-m', 'gpu', 'tests/gpu', '--durations', '8']
         several = gpu and importlib.util.find_spec('xdist') is not None
         return command + (['-n', TEST_PROCESSES, '--dist', 'worksteal'] if several else [])
 
