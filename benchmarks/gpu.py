@@ -19,6 +19,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -44,8 +45,8 @@ for module in (torch, torchvision, numpy, mmengine, mmcv, mmaction, mmpretrain, 
 if torch.cuda.is_available():
     print(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory)
 """
+CLOCK = 6  # columns of the seconds before each line of a log
 TEST_PROCESSES = '8'  # one has the GPU to itself for a small part of its time
-LEAVE_FREE = 0.85  # of the memory, for the largest batch that all models take
 
 
 @dataclass(frozen=True)
@@ -83,47 +84,36 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def parts_of(args: argparse.Namespace) -> list[Part]:
     """All parts, the most valuable first."""
     folder, gpu = args.results, args.device == 'cuda'
-    size = '16' if gpu else '2'
+    sizes, largest = (('16',), ('16', 'largest')) if gpu else (('2',), ('2', '4'))
 
     def tests() -> list[str]:
         command = ['-m', 'pytest', '-vv', '-m', 'gpu', 'tests/gpu', '--durations', '8']
         several = gpu and importlib.util.find_spec('xdist') is not None
         return command + (['-n', TEST_PROCESSES, '--dist', 'worksteal'] if several else [])
 
-    def step(name: str, models: tuple[str, ...], batch: str, *more: str) -> list[str]:
-        command = [STEP, '--models', *models, '--batch-size', batch, '--precision', 'bf16']
+    def steps(
+        name: str, minutes: float, models: tuple[str, ...], sizes: tuple[str, ...], *more: str
+    ) -> Part:
+        command = [STEP, '--models', *models, '--batch-size', *sizes, '--precision', 'bf16']
         command += ['--device', args.device, '--json', str(folder / f'{name}.json'), *more]
-        return command + ([] if gpu else ['--tiny', '--steps', '2', '--no-memory'])
-
-    def steps(name: str, models: tuple[str, ...], minutes: float, *more: str) -> Part:
-        return Part(name, minutes, lambda: step(name, models, size, *more), step_summary(name))
-
-    def largest(name: str, models: tuple[str, ...], start: str, minutes: float, *more: str) -> Part:
-        def command() -> list[str]:
-            return step(name, models, str(largest_of(folder, start, 2 if not gpu else 16)), *more)
-
-        return Part(name, minutes, command, step_summary(name))
-
-    def compiled(how: str) -> tuple[str, ...]:
-        return ('--compile', how, '--no-memory')
+        command += [] if gpu else ['--tiny', '--steps', '2', '--no-memory']
+        return Part(name, minutes, lambda: command, step_summary(name, sizes))
 
     demo = ['tools/demo.py', '--work-dir', str(folder / 'demo')]
     iterations = ['--iterations', '30' if gpu else '2']
     return [
-        Part('environment', 0.5, lambda: ['-c', ENVIRONMENT], environment_summary),
+        Part('environment', 0.8, lambda: ['-c', ENVIRONMENT], environment_summary, beside=True),
         Part('tests', 2.5, tests, tests_summary('tests'), beside=True),
-        Part('demo', 2.5, lambda: demo if gpu else [*demo[:1], '--help'], demo_summary, True),
-        steps('video_16', VIDEO, 0.8),
-        largest('video_largest', VIDEO, 'video_16', 0.8),
+        steps('video', 1.5, VIDEO, largest),
         Part('preflight', 1.5, lambda: preflight(args), preflight_summary),
-        steps('video_16_compiled', VIDEO, 1.2, *compiled('blocks')),
-        steps('video_16_branch_graphs', VIDEO, 1.5, *compiled('branch-graphs')),
-        steps('image_16', IMAGE, 0.6),
-        largest('image_largest', IMAGE, 'image_16', 0.6),
-        largest('video_largest_compiled', VIDEO, 'video_16', 1.2, *compiled('blocks')),
-        Part('profile', 0.5, lambda: [*step('profile', ('joint',), size), '--profile']),
+        steps('video_compiled', 1.5, VIDEO, sizes, '--compile', 'blocks'),
+        steps('image', 1.0, IMAGE, largest),
+        steps('video_branch_graphs', 1.8, VIDEO[1:], sizes, '--compile', 'branch-graphs'),
+        steps('video_largest_compiled', 1.5, VIDEO[1:], largest, '--compile', 'blocks'),
+        steps('profile', 0.6, VIDEO[2:], sizes, '--profile'),
         Part('iteration', 0.5, lambda: ['benchmarks/iteration.py', *iterations], iteration_summary),
-        steps('video_16_graphs', VIDEO, 1.2, *compiled('graphs')),
+        steps('video_graphs', 1.2, VIDEO[1:], sizes, '--compile', 'graphs'),
+        Part('demo', 3.0, lambda: demo if gpu else [*demo[:1], '--help'], demo_summary),
     ]
 
 
@@ -161,29 +151,8 @@ def write_config(args: argparse.Namespace) -> str:
     return str(path)
 
 
-def largest_of(folder: Path, start: str, multiple: int) -> int:
-    """The largest batch at which all models of a benchmark fit on the GPU one beside the other.
-
-    What a model takes at the batch of ``start`` is all counted as growing with the batch, but for
-    weights, gradients and AdamW's moments.
-    """
-    path = folder / f'{start}.json'
-    result = json.loads(path.read_text()) if path.is_file() else {}
-    models = list(result.get('models', {}).values())
-    if not models or any(model['peak_memory'] is None for model in models):
-        return multiple
-    import torch
-
-    total = torch.cuda.get_device_properties(0).total_memory * LEAVE_FREE
-    states = [16 * model['parameters'] for model in models]
-    each = max(
-        (m['peak_memory'] - s) / result['batch_size'] for m, s in zip(models, states, strict=True)
-    )
-    return max(multiple, int((total - sum(states)) / each) // multiple * multiple)
-
-
 def run_part(part: Part, args: argparse.Namespace, until: float) -> dict:
-    """Run a part in a process group of its own; its output goes to a log."""
+    """Run a part in a process group of its own; its output goes to a log, with seconds."""
     env = os.environ | {
         'PYTHONPATH': os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])),
         'PYTHONUNBUFFERED': '1',
@@ -196,20 +165,34 @@ def run_part(part: Part, args: argparse.Namespace, until: float) -> dict:
     if limit < 5:
         return dict(part=part.name, result='left out: the time is up', seconds=0.0, summary='')
     start = time.monotonic()
-    with open(args.results / f'{part.name}.log', 'w') as log:
-        command = [sys.executable, *part.command()]
-        log.write(' '.join(command) + '\n')
-        log.flush()
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            code = process.wait(limit)
-            result = 'ok' if code == 0 else f'exit code {code}'
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.wait()
-            result = f'ended after {limit:.0f} s'
+    command = [sys.executable, *part.command()]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors='replace',
+        start_new_session=True,
+    )
+
+    def write_log() -> None:
+        with open(args.results / f'{part.name}.log', 'w', buffering=1) as log:
+            log.write(f'{"":>{CLOCK}} {" ".join(command)}\n')
+            for line in process.stdout:
+                log.write(f'{time.monotonic() - start:{CLOCK}.1f} {line}')
+
+    writer = threading.Thread(target=write_log, daemon=True)
+    writer.start()
+    try:
+        code = process.wait(limit)
+        result = 'ok' if code == 0 else f'exit code {code}'
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        process.wait()
+        result = f'ended after {limit:.0f} s'
+    writer.join(5)  # what a process left behind may hold the pipe
     try:
         summary = part.summary(args.results)
     except (OSError, KeyError, ValueError) as error:  # what it left is not whole
@@ -217,16 +200,21 @@ def run_part(part: Part, args: argparse.Namespace, until: float) -> dict:
     return dict(part=part.name, result=result, seconds=time.monotonic() - start, summary=summary)
 
 
+def log_lines(path: Path) -> list[str]:
+    """The lines of a part's output, without the seconds."""
+    return [line[CLOCK + 1 :] for line in path.read_text().splitlines()]
+
+
 def environment_summary(folder: Path) -> str:
     """The last line: the GPU, or what is missing."""
-    return (folder / 'environment.log').read_text().strip().splitlines()[-1]
+    return log_lines(folder / 'environment.log')[-1]
 
 
 def tests_summary(name: str) -> Callable[[Path], str]:
     """How many tests passed, and which failed."""
 
     def summary(folder: Path) -> str:
-        lines = (folder / f'{name}.log').read_text().splitlines()
+        lines = log_lines(folder / f'{name}.log')
         failed = [line for line in lines if line.startswith(('FAILED', 'ERROR'))]
         passed = sum(' PASSED' in line for line in lines)
         return f'{passed} passed, {len(failed)} failed' + ''.join(
@@ -236,16 +224,20 @@ def tests_summary(name: str) -> Callable[[Path], str]:
     return summary
 
 
-def step_summary(name: str) -> Callable[[Path], str]:
+def step_summary(name: str, sizes: tuple[str, ...]) -> Callable[[Path], str]:
     """Samples a second, MFU and memory of each model."""
 
     def summary(folder: Path) -> str:
-        result = json.loads((folder / f'{name}.json').read_text())
-        parts = [f'batch {result["batch_size"]}']
-        for model, values in result['models'].items():
-            memory = values['peak_memory']
-            told = f'{model} {values["samples_per_second"]:.1f}/s, MFU {values["mfu"]:.0%}'
-            parts.append(told + ('' if memory is None else f', {memory / 1e9:.1f} GB'))
+        stems = [f'{name}_{size}' for size in sizes] if len(sizes) > 1 else [name]
+        paths = [folder / f'{stem}.json' for stem in stems]
+        parts = []
+        for path in [path for path in paths if path.exists()]:
+            result = json.loads(path.read_text())
+            parts.append(f'batch {result["batch_size"]}')
+            for model, values in result['models'].items():
+                memory = values['peak_memory']
+                told = f'{model} {values["samples_per_second"]:.1f}/s, MFU {values["mfu"]:.0%}'
+                parts.append(told + ('' if memory is None else f', {memory / 1e9:.1f} GB'))
         return '; '.join(parts)
 
     return summary
@@ -265,7 +257,7 @@ def preflight_summary(folder: Path) -> str:
 
 def iteration_summary(folder: Path) -> str:
     """The rows of the benchmark's table."""
-    lines = (folder / 'iteration.log').read_text().splitlines()
+    lines = log_lines(folder / 'iteration.log')
     rows = [line.strip('| ').split(' | ') for line in lines if 'iteration' in line and '|' in line]
     return '; '.join(f'{name.strip()}: {ratio.strip()}' for name, _, ratio in rows)
 

@@ -13,7 +13,6 @@ The peers need ``pip install transformers==4.49.0`` (hf_*, tgm) and mmpretrain (
 """
 
 import argparse
-import gc
 import json
 import math
 import os
@@ -52,6 +51,7 @@ from bimm_mm.models.layers import TransformerBlock
 from bimm_mm.utils.tables import markdown_table
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
+LEAVE_FREE = 0.85  # of a GPU's memory, for the largest batch that all models take
 
 
 def build_ours(config: str, options: dict | None = None, tiny: bool = False) -> nn.Module:
@@ -228,11 +228,12 @@ class Contestant:
         self.device = torch.device(args.device)
         self.shape, build = MODELS_TO_TIME[name]
         torch.manual_seed(0)
+        before = self.allocated()
+        options = dict(tiny=True) if args.tiny else {}
         if args.tiny:
             self.shape = (*self.shape[:-2], 64, 64)
-            self.model = build(tiny=True)
-        else:
-            self.model = build()
+        with self.device:  # random numbers for weights are drawn there, which is faster
+            self.model = build(**options)
         self.model = self.model.to(self.device).train()
         self.with_graphs = args.compile in ('graphs', 'branch-graphs')
         if args.compile:
@@ -242,7 +243,8 @@ class Contestant:
         )
         self.autocast = args.precision != 'fp32'
         self.dtype = dict(fp32=torch.float32, bf16=torch.bfloat16)[args.precision]
-        self.x = torch.randn(args.batch_size, *self.shape, device=self.device)
+        self.weights = self.allocated() - before
+        self.x = torch.empty(0)
         self.times: dict[str, list[float]] = defaultdict(list)
         self.target_time = self.mask_time = 0.0
         for module in self.model.modules():
@@ -250,6 +252,30 @@ class Contestant:
             if isinstance(module, bimm_mm.models.targets.base.BaseTarget):
                 module.register_forward_pre_hook(lambda *_: self._clock(-1))
                 module.register_forward_hook(lambda *_: self._clock(+1))
+
+    def take_batch(self, size: int) -> None:
+        """Train on another batch from now on."""
+        self.x = torch.empty(0)
+        self.x = torch.randn(size, *self.shape, device=self.device)
+        self.times.clear()
+
+    def allocated(self) -> int:
+        """Bytes that torch has given to tensors on a GPU; 0 on a CPU."""
+        return torch.cuda.memory_allocated(self.device) if self.device.type == 'cuda' else 0
+
+    def peak_memory(self, steps: int) -> int:
+        """Bytes on the GPU at the peak of some steps, without what other models hold there."""
+        torch.cuda.reset_peak_memory_stats(self.device)
+        others = self.allocated() - self.weights - self.x.nbytes
+        others -= sum(
+            value.nbytes
+            for state in self.optimizer.state.values()
+            for value in state.values()
+            if value.device == self.device
+        )
+        for _ in range(steps):
+            self.step()
+        return torch.cuda.max_memory_allocated(self.device) - others
 
     def loss(self) -> Tensor:
         """The loss of a batch, forward only."""
@@ -344,24 +370,33 @@ def compile_parts(model: nn.Module, how: str) -> None:
     compile_modules(modules, dynamic=False, **mode)
 
 
-def peak_memory(name: str, args: argparse.Namespace) -> int:
-    """Bytes at the peak of two steps: on a GPU what torch allocates, on a CPU the process's growth.
+def growth_of_process(name: str, args: argparse.Namespace, batch_size: int) -> int:
+    """Bytes by which a process of its own grows in which a model takes two steps on a CPU."""
+    command = [sys.executable, __file__, '--memory-of', name, '--precision', args.precision]
+    command += ['--batch-size', str(batch_size), '--threads', str(args.threads)]
+    command += ['--tiny'] if args.tiny else []
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return int(output.split()[-1])
 
-    On a CPU the model trains in a process of its own.
+
+def largest_batch(result: dict, total: int, multiple: int = 16) -> int:
+    """The largest batch at which all models fit on a GPU side by side, one of them in a step.
+
+    What a model takes is all counted as growing with the batch, but for weights, gradients and
+    AdamW's moments.
+
+    Args:
+        result: Of a smaller batch, with memory.
+        total: Bytes of the GPU.
+        multiple: Of which the batch is one.
     """
-    if args.device == 'cpu':
-        command = [sys.executable, __file__, '--memory-of', name, '--precision', args.precision]
-        command += ['--batch-size', str(args.batch_size), '--threads', str(args.threads)]
-        command += ['--tiny'] if args.tiny else []
-        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        return int(output.split()[-1])
-    gc.collect()  # the model before, whose hooks know it
-    before = torch.cuda.memory_allocated(args.device)
-    contestant = Contestant(name, args)
-    torch.cuda.reset_peak_memory_stats(args.device)
-    for _ in range(2):
-        contestant.step()
-    return torch.cuda.max_memory_allocated(args.device) - before
+    models = result['models'].values()
+    states = [16 * model['parameters'] for model in models]
+    each = max(
+        (model['peak_memory'] - state) / result['batch_size']
+        for model, state in zip(models, states, strict=True)
+    )
+    return max(multiple, int((LEAVE_FREE * total - sum(states)) / each) // multiple * multiple)
 
 
 def measure_own_growth(name: str, args: argparse.Namespace) -> None:
@@ -370,13 +405,15 @@ def measure_own_growth(name: str, args: argparse.Namespace) -> None:
         import_module(module)
     before = int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize()
     contestant = Contestant(name, args)
+    contestant.take_batch(int(args.batch_size[0]))
     for _ in range(2):
         contestant.step()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
 
 
-def run(names: list[str], args: argparse.Namespace) -> dict:
+def run(contestants: list[Contestant], args: argparse.Namespace, batch_size: int) -> dict:
     """Let the models take turns; medians, ratios to the first, FLOPs and memory of each."""
+    names = [contestant.name for contestant in contestants]
     device = torch.device(args.device)
     dtype = torch.float32 if args.precision == 'fp32' else torch.bfloat16
     sheet = sheet_peak(device_name(device), 'float32' if args.precision == 'fp32' else 'bfloat16')
@@ -385,18 +422,22 @@ def run(names: list[str], args: argparse.Namespace) -> dict:
         machine=describe_machine(device),
         torch=torch.__version__,
         precision=args.precision,
-        batch_size=args.batch_size,
+        batch_size=batch_size,
         steps=args.steps,
         compile=args.compile,
         matmul_peak_tflops=measured_peak(device, dtype) / 1e12,
         sheet_peak_tflops=sheet / 1e12 if sheet else None,
         models={},
     )
-    memory = {} if args.no_memory else {name: peak_memory(name, args) for name in names}
-    contestants = [Contestant(name, args) for name in names]
+    memory = {}
+    if not args.no_memory and device.type == 'cpu':
+        memory = {name: growth_of_process(name, args, batch_size) for name in names}
     for contestant in contestants:
+        contestant.take_batch(batch_size)
         for _ in range(args.warmup):
             contestant.step()
+        if not args.no_memory and device.type == 'cuda':
+            memory[contestant.name] = contestant.peak_memory(2)
         contestant.times.clear()
     for _ in range(args.steps):
         for contestant in contestants:
@@ -405,7 +446,8 @@ def run(names: list[str], args: argparse.Namespace) -> dict:
     if device.type == 'cuda':  # how fast it is when nothing waits for the device
         for _ in range(args.steps):
             for contestant in contestants:
-                free[contestant.name].append(contestant.free_run(4))
+                short = statistics.median(contestant.times['step']) < 0.1
+                free[contestant.name].append(contestant.free_run(4 if short else 1))
     peak = result['sheet_peak_tflops'] or result['matmul_peak_tflops']
     for contestant in contestants:
         medians = {part: statistics.median(values) for part, values in contestant.times.items()}
@@ -416,7 +458,7 @@ def run(names: list[str], args: argparse.Namespace) -> dict:
             seconds=medians,
             flops=flops,
             mfu=flops / medians['step'] / 1e12 / peak,
-            samples_per_second=args.batch_size / medians['step'],
+            samples_per_second=batch_size / medians['step'],
             peak_memory=memory.get(contestant.name),
             parameters=sum(p.numel() for p in contestant.model.parameters() if p.requires_grad),
         )
@@ -473,6 +515,7 @@ def profile(names: list[str], args: argparse.Namespace, rows: int = 12) -> str:
     times = {}
     for name in names:
         contestant = Contestant(name, args)
+        contestant.take_batch(int(args.batch_size[0]))
         for _ in range(args.warmup):
             contestant.step()
         times[name] = operator_times(contestant, args.steps)
@@ -540,7 +583,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         choices=MODELS_TO_TIME,
         help='all on clips, or all on images; ratios are to the first',
     )
-    parser.add_argument('--batch-size', type=int, default=2)
+    parser.add_argument(
+        '--batch-size',
+        nargs='+',
+        default=['2'],
+        help="one or more; behind another, 'largest' is what fits on the GPU; default: 2",
+    )
     parser.add_argument('--precision', choices=('fp32', 'bf16'), default='fp32')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--steps', type=int, default=10, help='of each model, after the warm-up')
@@ -559,11 +607,21 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--profile', action='store_true', help='show which operators take the time instead'
     )
-    parser.add_argument('--json', type=Path, help='file to write the figures to')
+    parser.add_argument(
+        '--json',
+        type=Path,
+        help='file to write the figures to; with several batch sizes NAME.json gives NAME_16.json '
+        'and so on',
+    )
     parser.add_argument('--memory-of', choices=MODELS_TO_TIME, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if len({MODELS_TO_TIME[name][0] for name in args.models}) > 1:
         parser.error('--models must be all on clips, or all on images, to get the same batch')
+    first, *others = args.batch_size
+    if not (first.isdigit() and all(size.isdigit() or size == 'largest' for size in others)):
+        parser.error(f"--batch-size {' '.join(args.batch_size)}: numbers, then perhaps 'largest'")
+    if 'largest' in others and (args.device == 'cpu' or args.no_memory):
+        parser.error('--batch-size largest is for a GPU, and needs the memory of the size before')
     if args.profile and args.compile and args.device == 'cpu':
         parser.error('--profile on a CPU does not see into compiled code: leave out --compile')
     return args
@@ -580,15 +638,29 @@ def main(argv: list[str] | None = None) -> None:
     if args.profile:
         print(profile(args.models, args))
         return
-    result = run(args.models, args)
+    contestants = [Contestant(name, args) for name in args.models]
+    result = {}
+    for size in args.batch_size:
+        if size == 'largest':
+            total = torch.cuda.get_device_properties(args.device).total_memory
+            result = run(contestants, args, largest_batch(result, total))
+        else:
+            result = run(contestants, args, int(size))
+        show(result)
+        if args.json:
+            several = len(args.batch_size) > 1
+            path = args.json.with_stem(f'{args.json.stem}_{size}') if several else args.json
+            path.write_text(json.dumps(result, indent=2) + '\n')
+
+
+def show(result: dict) -> None:
+    """Print a result, and of what it is."""
     print(
         f'{result["machine"]}, torch {result["torch"]}, {result["precision"]}, batch '
         f'{result["batch_size"]}, medians of {result["steps"]} steps, {result["date"]}; matrix '
         f'product: {result["matmul_peak_tflops"]:.2f} TFLOP/s\n'
     )
-    print(table(result))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + '\n')
+    print(table(result), flush=True)
 
 
 def keep_heap() -> None:

@@ -114,7 +114,8 @@ class ScheduleState:
             schedulers = [scheduler for several in schedulers.values() for scheduler in several]
         self._schedulers = [(scheduler, scheduler.state_dict()) for scheduler in schedulers]
         names = {scheduler.param_name for scheduler in schedulers}
-        groups = runner.optim_wrapper.optimizer.param_groups if names else []
+        # the wrapper's: with several groups it has one more, of the rate that the log shows
+        groups = runner.optim_wrapper.param_groups if names else []
         self._groups = [(g, {key: g[key] for key in names if key in g}) for g in groups]
 
     def restore(self) -> None:

@@ -80,6 +80,56 @@ def test_models_take_turns_and_the_figures_are_written(benchmark, tmp_path, caps
     assert '| ours | ' in output and '| linear | ' in output
 
 
+def test_the_largest_batch_leaves_room_for_all_models(benchmark):
+    model = dict(peak_memory=11.6e9, parameters=100e6)  # 1.6 GB of state, 10 GB for 16 samples
+    result = dict(batch_size=16, models=dict(a=model, b=model))
+    assert benchmark.largest_batch(result, int(100e9)) == 128  # (85 - 3.2) / 0.625 = 130.9
+    assert benchmark.largest_batch(result, int(5e9)) == 16
+
+
+def test_several_batches_are_timed_with_the_same_models(benchmark, tmp_path, capsys):
+    options = '--models linear --steps 1 --warmup 1 --no-memory --device cpu --threads 1'
+    file = tmp_path / 'result.json'
+    benchmark.main([*options.split(), '--batch-size', '2', '3', '--json', str(file)])
+    assert {path.name for path in tmp_path.iterdir()} == {'result_2.json', 'result_3.json'}
+    two, three = (json.loads((tmp_path / f'result_{n}.json').read_text()) for n in (2, 3))
+    assert (two['batch_size'], three['batch_size']) == (2, 3)
+    assert three['models']['linear']['flops'] * 2 == two['models']['linear']['flops'] * 3
+    assert capsys.readouterr().out.count('| linear | ') == 2
+
+
+@pytest.mark.parametrize(
+    'sizes, said',
+    [
+        (['largest'], "--batch-size largest: numbers, then perhaps 'largest'"),
+        (['16', 'huge'], "--batch-size 16 huge: numbers, then perhaps 'largest'"),
+        (['16', 'largest'], '--batch-size largest is for a GPU'),
+    ],
+)
+def test_a_batch_size_that_cannot_be_is_told(benchmark, capsys, sizes, said):
+    with pytest.raises(SystemExit):
+        benchmark.main(['--models', 'linear', '--device', 'cpu', '--batch-size', *sizes])
+    assert said in capsys.readouterr().err
+
+
+def test_whole_branches_are_compiled(benchmark, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(
+        benchmark, 'compile_modules', lambda modules, **options: compiled.append((modules, options))
+    )
+    model = small_pretrainer()
+    benchmark.compile_parts(model, 'branch-graphs')
+    benchmark.compile_parts(model, 'blocks')
+    (branches, with_graphs), (blocks, plain) = compiled
+    assert branches == [model.dorsal.backbone, model.dorsal.neck]
+    assert [type(block).__name__ for block in blocks] == ['TransformerBlock'] * 3
+    assert with_graphs == dict(dynamic=False, mode='reduce-overhead') and plain == dict(
+        dynamic=False
+    )
+    with pytest.raises(ValueError, match='--compile blocks: Linear has no such part'):
+        benchmark.compile_parts(Linear(), 'blocks')
+
+
 def test_images_and_clips_are_not_compared(benchmark, monkeypatch, capsys):
     monkeypatch.setitem(benchmark.MODELS_TO_TIME, 'image', ((3, 32, 32), small_pretrainer))
     with pytest.raises(SystemExit):

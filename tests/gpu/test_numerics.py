@@ -19,11 +19,13 @@ TARGETS = (GaborTarget, EdgeContourTarget, MotionTarget, PixelTarget)
 
 @pytest.fixture(autouse=True)
 def exact():
-    """Products in float32."""
-    before = torch.get_float32_matmul_precision()
+    """Products and convolutions in float32."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision('highest')
+    torch.backends.cudnn.allow_tf32 = False
     yield
-    torch.set_float32_matmul_precision(before)
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
 
 
 @pytest.mark.parametrize('kind', TARGETS)
@@ -39,6 +41,16 @@ def test_targets_are_those_of_the_cpu(kind, device, rehearsal):
     # an edge at its threshold may fall to either side
     apart = (on_cpu.float() - there.float()).abs() > 1e-3
     assert apart.float().mean() < 1e-3
+
+
+def test_gabor_features_in_tf32_are_near_those_of_the_cpu(device, rehearsal):
+    torch.backends.cudnn.allow_tf32 = True  # as torch has it
+    torch.manual_seed(0)
+    size = 32 if rehearsal else 224
+    target, x = GaborTarget(patch_size=(2, 16, 16)), torch.randn(2, 3, 4, size, size)
+    on_cpu = target(x, None)
+    there = copy.deepcopy(target).to(device)(x.to(device), None).cpu()
+    assert (there - on_cpu).norm() / on_cpu.norm() < 2e-3
 
 
 @pytest.mark.parametrize('dtype, tolerance', [(None, 1e-4), (torch.bfloat16, 5e-2)])

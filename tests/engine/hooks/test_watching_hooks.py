@@ -215,13 +215,14 @@ def test_the_weights_are_those_from_before_the_bad_step(tmp_path, way, bad):
     assert not all(torch.equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
 
 
-def stopped_state(folder, way, bad):
+def stopped_state(folder, way, bad, paramwise=None):
     """The checkpoint that a run writes which a bad step stops."""
     folder.mkdir()
     torch.manual_seed(0)
     model = TwoBranches(bad={bad: {'loss_dorsal_motion': float('nan')}})
     warm_up = dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=6)
     runner = make_watched(folder, model, way, param_scheduler=[warm_up], checkpoint=WHOLE)
+    runner.optim_wrapper['paramwise_cfg'] = paramwise
     runner.register_hook(ExactResumeHook())
     with pytest.raises(FloatingPointError, match=f'iteration {bad}: .*on sample 0, sample 1'):
         runner.train()
@@ -234,12 +235,18 @@ def stopped_state(folder, way, bad):
 WHOLE = dict(type='WholeCheckpointHook', by_epoch=False, interval=100)
 
 
-def test_a_step_found_bad_later_leaves_the_state_that_one_found_at_once_does(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    'paramwise', [None, dict(bias_lr_mult=0.5)], ids=['one group', 'several groups']
+)
+def test_a_step_found_bad_later_leaves_the_state_that_one_found_at_once_does(
+    tmp_path, monkeypatch, paramwise
+):
     monkeypatch.setitem(WAYS, 'at once', (WAYS['at once'][0], WAYS['later, with state'][1]))
     at_once, later = (
-        stopped_state(tmp_path / way.replace(' ', '_'), way, bad=5)
+        stopped_state(tmp_path / way.replace(' ', '_'), way, bad=5, paramwise=paramwise)
         for way in ('at once', 'later, with state')
     )
+    assert ('base_param_settings' in later[0][1]) == (paramwise is not None)
     assert str(at_once) == str(later)
     assert 0 < at_once[0][2][0]['_last_value'][0] < 1e-4 and later[1] == 4
     assert len(later[2]) == 4 and all(map(math.isfinite, later[2]))
