@@ -124,7 +124,7 @@ def preflight(args: argparse.Namespace) -> list[str]:
     few = ['--iterations', '2', '--warmup', '2', '--try', 'batch']
     if args.device == 'cpu':
         return [*command, config, *few, '--cfg-options', 'train_dataloader.batch_size=2']
-    return [*command, config, '--amp', '--price', '2', '--try', 'compile', 'batch']
+    return [*command, config, '--amp', '--price', '2', '--try', 'batch']
 
 
 def write_config(args: argparse.Namespace) -> str:
