@@ -18,7 +18,7 @@ help:
 	@echo 'make vimpac     pretrain a small VIMPAC on generated clips, with a codebook made of them'
 	@echo 'make test       lint, then all tests'
 	@echo 'make test-faults kill trainings, change their processes, and feed 1,000 broken files (an hour)'
-	@echo 'make test-transformers import and export against releases 5.0, 5.17 and 5.24 of transformers'
+	@echo 'make test-transformers what uses transformers against releases 5.0, 5.17 and 5.24 of transformers'
 	@echo 'make test-python other Pythons, with mmcv-lite; PYTHONS="python3.10 python3.13" chooses, COMPILE=1 runs all tests'
 	@echo 'make docs       write the site to build/site; a warning or broken link is an error'
 	@echo 'make lint       ruff check and ruff format --check'

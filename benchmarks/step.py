@@ -51,7 +51,7 @@ from bimm_mm.models.layers import TransformerBlock
 from bimm_mm.utils.tables import markdown_table
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-LEAVE_FREE = 0.85  # of a GPU's memory, for the largest batch that all models take
+LEAVE_FREE = 0.8  # of a GPU's memory, for the largest batch that all models take
 
 
 def build_ours(config: str, options: dict | None = None, tiny: bool = False) -> nn.Module:
@@ -382,8 +382,8 @@ def growth_of_process(name: str, args: argparse.Namespace, batch_size: int) -> i
 def largest_batch(result: dict, total: int, multiple: int = 16) -> int:
     """The largest batch at which all models fit on a GPU side by side, one of them in a step.
 
-    What a model takes is all counted as growing with the batch, but for weights, gradients and
-    AdamW's moments.
+    What a model takes is all counted as growing with the batch, but for weights and AdamW's
+    moments: the peak is before there are gradients.
 
     Args:
         result: Of a smaller batch, with memory.
@@ -391,7 +391,7 @@ def largest_batch(result: dict, total: int, multiple: int = 16) -> int:
         multiple: Of which the batch is one.
     """
     models = result['models'].values()
-    states = [16 * model['parameters'] for model in models]
+    states = [12 * model['parameters'] for model in models]
     each = max(
         (model['peak_memory'] - state) / result['batch_size']
         for model, state in zip(models, states, strict=True)

@@ -28,9 +28,9 @@ def write_tokenizer(folder: Path, words: Sequence[str] = (), context: int = 77) 
     Returns:
         The size of the vocabulary. Its last two entries are the tokens of beginning and end.
     """
-    from transformers.models.clip.tokenization_clip import bytes_to_unicode
+    from tokenizers.pre_tokenizers import ByteLevel  # transformers needs it
 
-    letters = list(bytes_to_unicode().values())
+    letters = sorted(ByteLevel.alphabet())
     entries = [*letters, *(f'{letter}</w>' for letter in letters)]
     merges: dict[str, None] = {}
     for word in words:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests import, export and SAM 2.1 against other releases of transformers than the pinned one: each in an environment
+# Tests import, export, SAM 2.1, captions and tokenizers against other releases of transformers than the pinned one: each in an environment
 # of its own, which takes everything else from $VENV (default .venv).
 #   test_transformers.sh [VERSION ...]
 set -euo pipefail
@@ -18,6 +18,8 @@ for version in "${@:-5.0.0 5.17.0 5.24.0}"; do
     fi
     printf 'transformers %s: ' "$("$other/bin/python" -c 'import transformers; print(transformers.__version__)')"
     PYTHONPATH=$PWD "$other/bin/python" -m pytest -p no:cacheprovider \
-      tests/models/test_conversion.py tests/models/test_conversion_export.py tests/contours/test_segmenters.py
+      tests/models/test_conversion.py tests/models/test_conversion_export.py tests/contours/test_segmenters.py \
+      tests/captions tests/models/guides/test_clip.py tests/models/masking/test_text.py tests/models/selfsup/test_tgm.py \
+      tests/models/tokenizers tests/tools/test_browse_masks.py
   done
 done
