@@ -7,11 +7,11 @@
 # After SIGTERM, SIGUSR1 or Ctrl-C: a checkpoint, and exit code 75.
 set -euo pipefail
 
-if [ $# -lt 2 ] || [[ ! $2 =~ ^[1-9][0-9]*$ ]]; then
-  if [ $# -lt 2 ]; then echo 'CONFIG or GPUS is missing' >&2
-  else echo "GPUS=$2 must be a number" >&2; fi
-  sed -n '2,7s/^# //p' "$0" >&2
-  exit 2
+source "$(dirname "$0")/misc/usage.sh"
+tell_missing 'CONFIG GPUS' "$@"
+if [[ ! $2 =~ ^[1-9][0-9]*$ ]]; then
+  echo "GPUS=$2 must be a number" >&2
+  tell_usage
 fi
 config=$1 processes=$2
 shift 2

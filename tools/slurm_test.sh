@@ -3,10 +3,8 @@
 # The environment: as tools/slurm_train.sh, of which this is the other half.
 set -euo pipefail
 
-if [ $# -lt 4 ]; then
-  sed -n '2,3s/^# //p' "$0" >&2
-  exit 2
-fi
+source "$(dirname "$0")/misc/usage.sh"
+tell_missing 'PARTITION JOB_NAME CONFIG CHECKPOINT' "$@"
 partition=$1 job=$2 config=$3 checkpoint=$4
 shift 4
 TOOL=test.py exec bash "$(dirname "$0")/slurm_train.sh" \

@@ -4,10 +4,8 @@
 # --max-restarts N: after a failure, go on from the last checkpoint, N times at most.
 set -euo pipefail
 
-if [ $# -lt 3 ]; then
-  sed -n '2,4s/^# //p' "$0" >&2
-  exit 2
-fi
+source "$(dirname "$0")/misc/usage.sh"
+tell_missing 'PARTITION JOB_NAME CONFIG' "$@"
 partition=$1 job=$2 config=$3
 shift 3
 restarts=0 arguments=()

@@ -1,5 +1,6 @@
 """tools/deployment/export_onnx.py on a small recognizer."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -51,6 +52,24 @@ def recognizer(tmp_path_factory):
 def run(tool, monkeypatch, *arguments):
     monkeypatch.setattr(sys, 'argv', ['export_onnx.py', *map(str, arguments)])
     tool.main()
+
+
+@pytest.mark.parametrize('suffix', ['.onnx', '.pt2'])
+def test_the_file_names_the_classes(tool, recognizer, monkeypatch, tmp_path, suffix):
+    config, checkpoint, _ = recognizer
+    names = [f'Übung {number}' for number in range(101)]
+    state = torch.load(checkpoint, weights_only=True)
+    torch.save(state | dict(meta=dict(dataset_meta=dict(classes=names))), tmp_path / 'named.pth')
+    out = tmp_path / f'model{suffix}'
+    run(tool, monkeypatch, config, tmp_path / 'named.pth', out)
+    if suffix == '.pt2':
+        files = {'classes.json': ''}
+        torch.export.load(out, extra_files=files)
+        told = files['classes.json']
+    else:
+        session = onnxruntime.InferenceSession(out, providers=['CPUExecutionProvider'])
+        told = session.get_modelmeta().custom_metadata_map['classes']
+    assert json.loads(told) == names
 
 
 @torch.no_grad()

@@ -2,16 +2,18 @@
 
 The input ``clip`` is (batch, 3, T, H, W) float32, RGB from 0 to 255, of the size that the config's
 backbone is made for; normalization is part of the model. The output ``scores`` is (batch, classes),
-before the softmax. The batch may be of any size.
+before the softmax. The batch may be of any size. Names of the classes, where the checkpoint knows
+them, are in the file as JSON: in ONNX's metadata under ``classes``, in ``classes.json`` of a .pt2.
 
 OUT ends in .onnx, which onnxruntime computes and compares with PyTorch, or in .pt2, which
 torch.export.load reads back for the same comparison. OUT is written only if they agree.
 """
 
 import argparse
+import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -31,10 +33,12 @@ class Recogniser(nn.Module):
 
     Args:
         model: Mmaction2's Recognizer3D with a BimmViT.
+        classes: Names of its classes, if they are known.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, classes: Sequence[str] | None = None) -> None:
         super().__init__()
+        self.classes = classes
         self.backbone, self.head = model.backbone, model.cls_head
         self.register_buffer('mean', model.data_preprocessor.mean.view(3, 1, 1, 1))
         self.register_buffer('std', model.data_preprocessor.std.view(3, 1, 1, 1))
@@ -61,27 +65,26 @@ def build(cfg: Config, checkpoint: str) -> Recogniser:
     model = VideoModel(cfg, checkpoint, device='cpu')
     if model.misfit is not None:
         raise ValueError(str(model.misfit))
-    return Recogniser(model.model).eval()
+    return Recogniser(model.model, model.classes).eval()
 
 
 def export(model: Recogniser, path: Path) -> Callable[[Tensor], Tensor]:
     """Write the model; returns what another runtime computes with the file."""
     shapes = dict(clip={0: torch.export.Dim('batch')})
     program = torch.export.export(model, (model.clips(BATCHES[0]),), dynamic_shapes=shapes)
+    names = None if model.classes is None else json.dumps(list(model.classes), ensure_ascii=False)
     if path.suffix == '.pt2':
-        torch.export.save(program, path)
+        torch.export.save(program, path, extra_files={'classes.json': names} if names else None)
         return torch.export.load(path).module()
 
     import onnxruntime
 
-    torch.onnx.export(
-        program,
-        f=path,
-        input_names=['clip'],
-        output_names=['scores'],
-        external_data=False,
-        verbose=False,
+    exported = torch.onnx.export(
+        program, input_names=['clip'], output_names=['scores'], verbose=False
     )
+    if names:
+        exported.model.metadata_props['classes'] = names
+    exported.save(path, external_data=False)
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
     return lambda clip: torch.from_numpy(session.run(None, {'clip': clip.numpy()})[0])
 
