@@ -12,6 +12,7 @@ from ..utils.tables import markdown_table
 from .report import Report
 
 GB = 1e9
+HOST_BOUND = 0.6  # of a step, which an eighth of the batch would take an eighth of
 Section = tuple[str, list[tuple[str, str, str]]]  # a title, and rows of name, value and note
 
 
@@ -19,7 +20,7 @@ def sections(report: Report) -> list[Section]:
     """What the page says, from what a user asks first to the details."""
     return [
         ('The whole run', _run(report)),
-        ('An iteration', _iteration(report)),
+        ('An iteration', iteration_rows(report)),
         ('Data', _data(report)),
         ('Memory and disk', _memory(report)),
     ]
@@ -54,7 +55,8 @@ def _scaling(report: Report) -> str:
     return told
 
 
-def _iteration(report: Report) -> list[tuple[str, str, str]]:
+def iteration_rows(report: Report) -> list[tuple[str, str, str]]:
+    """Times of an iteration and of its parts: name, value and note."""
     times = report.times
     ordered = sorted(times.iterations)
     late = ordered[int(0.95 * (len(ordered) - 1))]
@@ -70,9 +72,20 @@ def _iteration(report: Report) -> list[tuple[str, str, str]]:
         rows.append((f'  {name}', ms(seconds), f'{seconds / times.mean:.1%}'))
     share = times.parts['hooks and log'] / times.step
     rows.append(('bare step, alone', ms(report.bare), f'hooks and log: {share:.1%} of the step'))
+    if report.small is not None:
+        rows.append(('  an eighth of the batch', ms(report.small), _small(report)))
     told = f'{times.flops / 1e12:.3g} of {report.peak * times.mean / 1e12:,.3g} TFLOP'
     rows.append(('MFU', f'{report.mfu:.1%}', f'{told} ({report.peak_source})'))
     return rows
+
+
+def _small(report: Report) -> str:
+    """What a step of an eighth of the batch says: on a GPU the rest is launching, by the host."""
+    share = report.small / report.bare
+    told = f'{share:.0%} of the step'
+    if share >= HOST_BOUND and report.machine['type'] != 'cpu':
+        told += ': the host launches no faster. Larger batches, or CUDA graphs (docs/speed.md)'
+    return told
 
 
 def _data(report: Report) -> list[tuple[str, str, str]]:

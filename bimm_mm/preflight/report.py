@@ -50,9 +50,10 @@ class Report:
     """What was measured, and what follows.
 
     Attributes:
-        machine: Date, device, versions, precision.
+        machine: Date, device and its type, versions, precision.
         times: Of the iterations.
         bare: Seconds of the bare step.
+        small: Seconds of the bare step with an eighth of the batch; None for batches below 8.
         peak: FLOP per second of the device.
         peak_source: 'data sheet', 'given' or 'measured'.
         memory: Of a step, and the largest batch; empty where that was not tried.
@@ -68,6 +69,7 @@ class Report:
     machine: dict[str, str]
     times: Times
     bare: float
+    small: float | None
     peak: float
     peak_source: str
     memory: dict
@@ -178,6 +180,7 @@ def _look_closer(
     broadcast_object_list(number)
     steps = BareSteps(runner.model, runner.optim_wrapper, times.batch, number[0])
     bare = steps.seconds()
+    small = steps.seconds(steps.size // 8) if steps.size >= 8 else None
     precision = precision_of(cfg)
     peak, source = _peak(steps.device, precision, settings.peak)
     trials = Trials(trial, steps)
@@ -205,6 +208,7 @@ def _look_closer(
             _machine(steps.device, world, precision),
             times,
             bare,
+            small,
             peak,
             source,
             trials.memory | dict(at_hand=memory_at_hand(steps.device)),
@@ -259,6 +263,7 @@ def _machine(device: torch.device, world: int, precision: str) -> dict[str, str]
     threads = f', {torch.get_num_threads()} threads' if device.type == 'cpu' else ''
     return dict(
         date=date.today().isoformat(),
+        type=device.type,
         device=f'{world} x {device_name(device)}{threads}'
         if world > 1 or not threads
         else device_name(device) + threads,

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from bimm_mm.preflight.clock import Times
+from bimm_mm.preflight.page import iteration_rows
+from bimm_mm.preflight.plan import Advised, Plan
+from bimm_mm.preflight.report import Report
+
 REPO = Path(__file__).parents[2]
 PARTS = """
     import torch
@@ -129,3 +134,28 @@ def test_a_run_shorter_than_what_is_to_be_timed_says_so(preflight):
     options = ('train_cfg.max_epochs=1', 'train_dataloader.batch_size=32')
     with pytest.raises(SystemExit, match='the run ends after 2 iterations'):
         preflight('--try', '--cfg-options', *options)
+
+
+@pytest.mark.parametrize(
+    'kind, small, said',
+    [
+        ('cuda', 0.09, '95% of the step: the host launches no faster.'),
+        ('cuda', 0.02, '21% of the step'),
+        ('cpu', 0.09, '95% of the step'),
+        ('cuda', None, None),
+    ],
+)
+def test_where_launching_is_the_limit_the_page_says_so(kind, small, said):
+    machine = dict(date='', type=kind, device='', torch='', precision='bfloat16')
+    parts = {'waiting for data': 0.0, 'hooks and log': 0.001}
+    times = Times(parts=parts, iterations=[0.1], samples=16, flops=10**12)
+    plan = Plan(100, 0.1, 0.0, 0.099)
+    report = Report(
+        machine, times, 0.095, small, 1e15, 'given', {}, None, None, plan, Advised(), 1, 1, None
+    )
+    rows = {name.strip(): note for name, _, note in iteration_rows(report)}
+    if said is None:
+        assert 'an eighth of the batch' not in rows
+    else:
+        told = rows['an eighth of the batch']
+        assert told.startswith(said) and ('launches' in told) == ('launches' in said)
