@@ -18,7 +18,7 @@ BIMM = CONFIGS / 'bimm'
 COLUMNS = {'K400': 'k400', 'SSv2': 'ssv2', 'UCF101': 'ucf101', 'HMDB51': 'hmdb51'}
 COLUMNS |= {'AVA v2.2': 'ava', 'IN-1K': 'in1k'}
 # variants in another thing than the paper's, and rows of the paper's other tables
-VARIANTS = ('_edge', '_visible', '_hog', '_mmpretrain')
+VARIANTS = ('_edge', '_visible', '_signed', '_hog', '_mmpretrain')
 
 
 def section(title: str) -> list[list[str]]:
@@ -271,6 +271,19 @@ def test_only_the_variants_and_the_demo_predict_visible_patches():
         for stage, data in (('ventral', 'in1k'), ('joint', 'k400'))
         for edge in ('', '_edge')
     }
+
+
+def test_only_the_variants_named_so_keep_the_sign_of_motion():
+    for path in BIMM.glob('joint_*.py'):
+        cfg = load(path.stem)
+        assert cfg.model.dorsal.targets[2].get('absolute', True) == ('_signed' not in path.stem)
+    for edge in ('', '_edge'):
+        signed, plain = load(f'joint_k400_vitb_signed{edge}'), load(f'joint_k400_vitb{edge}')
+        model = signed.model.to_dict()
+        assert model['dorsal']['targets'][2].pop('absolute') is False
+        assert model == plain.model.to_dict()
+        for key in ('train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg'):
+            assert signed[key] == plain[key]
 
 
 def test_joint_recipes_start_from_the_checkpoint_that_their_stage_1_writes():
