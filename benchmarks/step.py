@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import bimm_mm
-from bimm_mm.engine.hooks.compile_hook import compile_modules
+from bimm_mm.engine.hooks.compile_hook import compile_modules, modules_of
 from bimm_mm.evaluation.analysis.flops import step_flops
 from bimm_mm.evaluation.analysis.peaks import (
     device_name,
@@ -47,7 +47,6 @@ from bimm_mm.evaluation.analysis.peaks import (
     synchronize,
 )
 from bimm_mm.models import TubeMasking
-from bimm_mm.models.layers import TransformerBlock
 from bimm_mm.utils.tables import markdown_table
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -359,11 +358,7 @@ def compile_parts(model: nn.Module, how: str) -> None:
     whole = how.startswith('branch')
     ends = ('MAEEncoder', 'MAEDecoder') if whole else ('MAELayer', 'TransformerEncoderLayer')
     modules = [module for module in model.modules() if type(module).__name__.endswith(ends)]
-    if whole:
-        branches = getattr(model, 'branches', {}).values()
-        modules += [module for branch in branches for module in (branch.backbone, branch.neck)]
-    else:
-        modules += [module for module in model.modules() if type(module) is TransformerBlock]
+    modules += modules_of(model, 'branches' if whole else 'blocks')
     if not modules:
         raise ValueError(f'--compile {how}: {type(model).__name__} has no such part')
     mode = dict(mode='reduce-overhead') if how.endswith('graphs') else {}

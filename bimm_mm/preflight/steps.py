@@ -11,10 +11,9 @@ from mmengine.dist import all_reduce
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from ..engine.hooks.compile_hook import compile_modules
+from ..engine.hooks.compile_hook import compile_modules, modules_of
 from ..evaluation.analysis.memory import kept_storages
 from ..evaluation.analysis.peaks import synchronize
-from ..models.layers import TransformerBlock
 from ..utils.wrappers import unwrap_model
 
 HEADROOM = 0.93  # of the memory; the rest is for what other batches may need for a moment
@@ -98,7 +97,7 @@ class BareSteps:
 
     def compile_blocks(self) -> str:
         """Compile the Transformer blocks from now on; return why not, or ''."""
-        blocks = [m for m in self.model.modules() if isinstance(m, TransformerBlock)]
+        blocks = modules_of(self.model, 'blocks')
         if not blocks:
             return 'the model has no TransformerBlock'
         compile_modules(blocks, dynamic=False)
@@ -111,9 +110,8 @@ class BareSteps:
 
     def uncompile_blocks(self) -> None:
         """Undo :meth:`compile_blocks`."""
-        for module in self.model.modules():
-            if isinstance(module, TransformerBlock):
-                module._compiled_call_impl = None
+        for module in modules_of(self.model, 'blocks'):
+            module._compiled_call_impl = None
 
 
 def memory_of(steps: BareSteps) -> tuple[float, float, str]:

@@ -54,11 +54,7 @@ class CompileHook(Hook):
             ValueError: The model has no such part.
         """
         model = unwrap_model(runner.model)
-        if self.part == 'blocks':
-            modules = [m for m in model.modules() if isinstance(m, TransformerBlock)]
-        else:
-            branches = getattr(model, 'branches', {}).values()
-            modules = [module for b in branches for module in (b.backbone, b.neck)]
+        modules = modules_of(model, self.part)
         if not modules:
             needs = 'TransformerBlock in the model; it is for models with a BimmViT'
             needs = needs if self.part == 'blocks' else 'branches; they are what pretrainers have'
@@ -72,6 +68,19 @@ class CompileHook(Hook):
         """Let CUDA graphs use the memory of the iteration before."""
         if self._with_graphs:
             torch.compiler.cudagraph_mark_step_begin()
+
+
+def modules_of(model: nn.Module, part: str) -> list[nn.Module]:
+    """Return the Transformer blocks of a model, or its branches' encoders and necks.
+
+    Args:
+        model: For its branches not wrapped.
+        part: One of ``PARTS``.
+    """
+    if part == 'blocks':
+        return [module for module in model.modules() if isinstance(module, TransformerBlock)]
+    branches = getattr(model, 'branches', {}).values()
+    return [module for branch in branches for module in (branch.backbone, branch.neck)]
 
 
 def compile_modules(modules: Iterable[nn.Module], **options) -> None:
