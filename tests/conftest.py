@@ -25,7 +25,7 @@ def no_scope_left_behind() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def garbage_is_collected() -> Iterator[None]:
-    """A run that ends by an error leaves the automatic collection off, as its process ends, too."""
+    """A run that is stopped leaves the automatic collection off, as its process ends, too."""
     gc.enable()
     yield
     gc.enable()
@@ -38,7 +38,7 @@ HANDLERS = {
 
 @pytest.fixture(autouse=True)
 def signals_reach_the_test_run() -> Iterator[None]:
-    """A run that ends by an error leaves its signal handlers, as its process ends, too.
+    """A run that is stopped leaves its signal handlers, as its process ends, too.
 
     Also that of a fixture which serves several tests.
     """

@@ -41,7 +41,11 @@ CPU_STRATEGIES = (
 
 
 class CheckedLoop:
-    """For a Runner: what is wrong at the start is told in a sentence; hooks can be left out."""
+    """For a Runner: what is wrong at the start is told in a sentence; hooks can be left out.
+
+    Where a training in a process of its own fails, as by an error or Ctrl-C, ``after_failure`` of
+    each hook that has it sets back what the hook changed in the process: a notebook goes on.
+    """
 
     _begun = False
 
@@ -53,7 +57,7 @@ class CheckedLoop:
                 checkpoint of another model.
         """
         try:
-            return super().train()
+            return self._train()
         except ConfigError:
             raise
         except ValueError as error:
@@ -62,6 +66,16 @@ class CheckedLoop:
                 raise
             loaded = self._load_from if str(ours).startswith('the checkpoint') else None
             raise ConfigError(f'{loaded}: {ours}' if loaded else str(ours)) from error
+
+    def _train(self) -> nn.Module:
+        try:
+            return super().train()
+        except SystemExit:  # it was asked to stop, and may be asked once more while it does
+            raise
+        except BaseException:
+            if not is_distributed():
+                self.call_hook('after_failure')
+            raise
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
         """Call the hooks; note where the training begins, and look at what it starts from."""

@@ -47,3 +47,5 @@ class GarbageCollectionHook(Hook):
         """Switch the automatic collection on again, if it was."""
         if self._was_on:
             gc.enable()
+
+    after_failure = after_train

@@ -75,6 +75,8 @@ class StopOnSignalHook(Hook):
             signal.signal(number, handler)
         self._before = {}
 
+    after_failure = after_train
+
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None
     ) -> None:

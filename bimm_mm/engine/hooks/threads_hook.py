@@ -77,6 +77,8 @@ class ThreadsHook(Hook):
         if self._before is not None:
             torch.set_num_threads(self._before)
 
+    after_failure = after_train
+
 
 def first_block(model: nn.Module) -> nn.Module:
     """A copy of the first Transformer block of a model, else one of no great width."""

@@ -61,6 +61,8 @@ class WorkerProcessesHook(Hook):
             if isinstance(loader, DataLoader):
                 end_workers(loader, getattr(loop, 'dataloader_iterator', None))
 
+    after_failure = after_run
+
     def _set(self, runner: Runner, name: str) -> None:
         settings = runner.cfg.get(f'{name}_dataloader')
         loop = getattr(runner, f'{name}_loop')

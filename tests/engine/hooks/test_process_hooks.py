@@ -1,12 +1,20 @@
-"""Hooks that set something for the process: garbage collection, the precision of products."""
+"""Hooks that set something for the process: garbage collection, threads, signals, workers."""
 
+import builtins
 import gc
+import multiprocessing
+import os
+import signal
 from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, MODELS
 
 from bimm_mm.engine import GarbageCollectionHook, MatmulPrecisionHook
+from bimm_mm.engine.hooks import threads_hook, worker_processes_hook
+from bimm_mm.engine.runner import CalmRunner
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +56,79 @@ def test_wrong_arguments_are_named():
         MatmulPrecisionHook('tf32')
     with pytest.raises(ValueError, match='interval=0'):
         GarbageCollectionHook(interval=0)
+
+
+@DATASETS.register_module()
+class Numbers(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.zeros(1))
+
+
+@MODELS.register_module()
+class Fails(BaseModel):
+    """Raises an error in its second step."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.error, self.seen = error, []
+
+    def forward(self, inputs, mode='tensor'):
+        if self.seen:
+            raise getattr(builtins, self.error)
+        workers = len(multiprocessing.active_children())
+        self.seen = [gc.isenabled(), torch.get_num_threads(), process_state()[2], workers]
+        return dict(loss=self.weight.sum())
+
+
+def process_state():
+    """What a training changes in its process, but for the workers."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    return gc.isenabled(), torch.get_num_threads(), handlers
+
+
+@pytest.mark.parametrize('error', ['RuntimeError', 'KeyboardInterrupt'])
+def test_a_process_whose_training_fails_is_as_before(tmp_path, monkeypatch, error):
+    for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads_hook, 'fastest', lambda block, most, rounds: 1)
+    monkeypatch.setattr(worker_processes_hook, 'cores_and_processes', lambda: (2, 1))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        before = process_state()
+        runner = CalmRunner.from_cfg(
+            dict(
+                model=dict(type='Fails', error=error),
+                work_dir=str(tmp_path),
+                train_dataloader=dict(
+                    batch_size=1,
+                    dataset=dict(type='Numbers'),
+                    sampler=dict(type='DefaultSampler', shuffle=True),
+                    collate_fn=dict(type='pseudo_collate'),
+                ),
+                train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=1),
+                optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+                default_hooks=dict(
+                    logger=None,
+                    timer=None,
+                    checkpoint=dict(type='WholeCheckpointHook'),
+                    workers=dict(type='WorkerProcessesHook'),
+                    collection=dict(type='GarbageCollectionHook'),
+                    threads=dict(type='ThreadsHook'),
+                    stop=dict(type='StopOnSignalHook'),
+                ),
+                experiment_name=f'{tmp_path.name} {os.getpid()}',
+            )
+        )
+        with pytest.raises(getattr(builtins, error)):
+            runner.train()
+        collecting, picked, handlers, workers = runner.model.seen
+        assert not collecting and picked == 1 and handlers != before[2] and workers
+        assert process_state() == before
+        assert not multiprocessing.active_children()
+    finally:
+        torch.set_num_threads(threads)
