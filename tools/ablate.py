@@ -63,7 +63,10 @@ def main() -> None:
         runner = StudyRunner(study, args.work_dir, say)
         report = Report(runner, args.seeds, runner.folder / 'report')
         names = args.runs or study.runs
+        if args.report_only and not any(runner.folder.glob('results/*.json')):
+            raise ValueError(f'--report-only: {runner.folder} has no results yet')
         if not args.report_only:
+            runner.prepare(names, args.seeds)
             budgets = [
                 runner.budget(study.runs[name], unit).seconds
                 for name in names

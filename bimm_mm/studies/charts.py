@@ -15,8 +15,16 @@ from .scores import kinds_of, scores_of
 COLORS = ('C0', 'C1', 'C2', 'C3', 'C4', 'C6', 'C7', 'C8')  # of the runs; then another line
 
 
-def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
-    """Draw accuracies: a panel per label, a line per run, a point per seed, the mean as a bar."""
+def draw_accuracy(
+    study: Study, results: Mapping[str, list[dict]], chance: Mapping[str, float]
+) -> Figure:
+    """Draw accuracies: a panel per label, a line per run, a point per seed, the mean as a bar.
+
+    Args:
+        study: Of the runs.
+        results: By the name of the run, one for each seed.
+        chance: What guessing reaches, by label; a dashed line.
+    """
     labels = study.evaluation['labels']
     names = [name for name, found in results.items() if found]
     kinds = kinds_of(study.evaluation)
@@ -40,6 +48,7 @@ def draw_accuracy(study: Study, results: Mapping[str, list[dict]]) -> Figure:
                 style = dict(color=kind.color, markersize=3.5, label=text, clip_on=False)
                 panel.plot(values, place, 'o', **style)
         panel.set(title=label_name(label), xlabel='accuracy in %', xlim=(0, 100))
+        panel.axvline(100 * chance[label], color='0.4', linewidth=0.8, linestyle='--')
         panel.grid(axis='x', alpha=0.3)
         panel.spines[['top', 'right']].set_visible(False)
     panels[0].set_yticks(range(len(names)), [study.runs[name].label for name in names], fontsize=8)

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -37,9 +38,15 @@ def check_evaluation(cfg: Config, study: Study) -> None:
 
     Raises:
         ConfigError: The config has no dorsal branch or no labeled data, a block to probe is beyond
-            the last, or the samples of the small probe do not have all classes.
+            the last, the samples of the small probe do not have all classes, or the attentive
+            probe's library is missing.
     """
     settings = study.evaluation
+    if settings.get('attentive') and find_spec('mmaction') is None:
+        raise ConfigError(
+            'evaluation.attentive needs mmaction2, which is not installed; without the attentive '
+            'probe: --cfg-options evaluation.attentive=None'
+        )
     name = cfg.filename or 'the config'
     missing = [key for key in ('probe_train', 'probe_test') if key not in cfg]
     if 'dorsal' not in (cfg.get('model') or {}):

@@ -15,7 +15,7 @@ from mmengine.device import get_device
 from ..config.check import ConfigError
 from ..config.loading import merge_config
 from ..config.paths import CONFIGS
-from ..utils.files import write_text
+from ..utils.files import locked, write_text
 
 TOOLS = CONFIGS.parent / 'tools'
 FIELDS = ('tool', 'config', 'options', 'makes', 'arguments')
@@ -80,10 +80,12 @@ class Need:
         Raises:
             ConfigError: The tool failed.
         """
-        if self.seconds() is not None:
-            return
-        say(f'making {self.makes}')
-        self.makes.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.makes, lambda: say(f'another process makes {self.makes}: waiting for it')):
+            if self.seconds() is None:
+                say(f'making {self.makes}')
+                self._make()
+
+    def _make(self) -> None:
         config = self.makes.with_name(f'{self.makes.name}.py')
         self.cfg.dump(config)
         started = _clock()

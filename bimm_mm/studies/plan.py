@@ -150,8 +150,10 @@ def digest(content: object) -> str:
 
 
 EVALUATION = ('config', 'labels', 'probe_blocks', 'probe_few', 'finetune')
+EVALUATION_MORE = ('options', 'knn', 'attentive')
 FINETUNE = ('dataset', 'batch_size', 'steps', 'warmup', 'lr')
 FINETUNE_MORE = ('layer_decay',)
+ATTENTIVE = ('steps', 'batch_size', 'lr')
 
 
 def read_study(path: str | Path, options: dict | None = None) -> Study:
@@ -229,6 +231,19 @@ def _read_evaluation(study: Path, evaluation: Mapping) -> dict:
             f'{study} lacks {", ".join(missing)}; configs/studies/own_videos.py has an example of '
             'each'
         )
+    attentive = evaluation.get('attentive') or {}
+    for name, given, known in (
+        ('evaluation', evaluation, [*EVALUATION, *EVALUATION_MORE]),
+        ('evaluation.finetune', finetune, [*FINETUNE, *FINETUNE_MORE]),
+        ('evaluation.attentive', attentive, ATTENTIVE),
+    ):
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise ConfigError(
+                f'{study}: {name} has {", ".join(unknown)}; it takes {", ".join(known)}'
+            )
+    if attentive and 'steps' not in attentive:
+        raise ConfigError(f'{study} lacks evaluation.attentive.steps')
     return dict(evaluation, config=str(_find(study, evaluation['config'])))
 
 

@@ -39,6 +39,11 @@ class Report:
         self.folder = folder
         self.kinds = kinds_of(self.study.evaluation)
 
+    @property
+    def _chance(self) -> dict[str, float]:
+        """What guessing reaches, by label."""
+        return {label: 1 / count for label, count in self.runner.evaluation.classes().items()}
+
     def write(self) -> Path:
         """Write all files; returns the path of the Markdown."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -48,9 +53,10 @@ class Report:
             if not any(results.values()):
                 continue
             parts.append(f'## Equal {unit}')
+            results = {name: found for name, found in results.items() if found}
             parts += [self._table(results, unit), self._ahead(results)]
             chart = self.folder / f'accuracy_{unit}.png'
-            draw_accuracy(self.study, results).savefig(chart)
+            draw_accuracy(self.study, results, self._chance).savefig(chart)
             parts.append(f'![Accuracy of each run, equal {unit}]({chart.name})')
             if any(any(r['explained'] for r in found) for found in results.values()):
                 parts.append(self._explained(results))
@@ -66,10 +72,7 @@ class Report:
 
     def _terms(self) -> str:
         reference = self.study.runs[self.study.reference].label
-        chance = ', '.join(
-            f'{label} {100 / count:.1f}'
-            for label, count in self.runner.evaluation.classes().items()
-        )
+        chance = ', '.join(f'{label} {100 * part:.1f}' for label, part in self._chance.items())
         kinds = '; '.join(f'*{kind}* is: {self._kind(kind)}' for kind in self.kinds)
         tested = self.runner.evaluation.tested()
         return (
@@ -77,12 +80,22 @@ class Report:
             f'All on the same {tested} test clips, of which each is {100 / tested:.2g} %: '
             f'{interval_at_half(tested)}. '
             f'Every run gets what {reference} gets, all its stages together, in seconds or in '
-            'steps; finetuning comes on top, the same steps for all. Seconds are measured per '
-            'step, all trainings in turn: of computing, over all threads, on a CPU. '
+            f'steps; finetuning comes on top, {self._finetuned_otherwise()}. Seconds are measured '
+            'per step, all trainings in turn, without the loading of data: of computing, over all '
+            'threads, on a CPU. '
             f'An ordering is judged by the mean accuracy of {" and ".join(self.study.judge)}, and '
             'settled where the difference is larger than its spread, the root of the sum of both '
             'variances over seeds.'
         )
+
+    def _finetuned_otherwise(self) -> str:
+        """Which runs are not finetuned as the others, and with which settings."""
+        others = [
+            f'{run.label} ({", ".join(f"{key}={value}" for key, value in run.finetune.items())})'
+            for run in self.study.runs.values()
+            if run.finetune
+        ]
+        return 'the same for all' + (f' but {"; ".join(others)}' if others else '')
 
     def _kind(self, kind: str) -> str:
         settings = self.study.evaluation
@@ -195,7 +208,9 @@ class Report:
             reported = f'{high - low:+.1f}' if None not in (high, low) else ''
             cells = [self.study.runs[a].label, self.study.runs[b].label, reported]
             for kind in self.kinds:
-                values = [scores_of(results[name], kind, self.study.judge) for name in (a, b)]
+                values = [
+                    scores_of(results.get(name, ()), kind, self.study.judge) for name in (a, b)
+                ]
                 if not all(values):
                     cells += ['', '']
                     continue

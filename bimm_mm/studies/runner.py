@@ -2,19 +2,20 @@
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from mmengine.logging import MMLogger
 
 from ..config.check import check_config
+from ..engine.hooks.threads_hook import fastest_threads
 from ..engine.screen import calm
 from ..models.checkpoints import forget_initialization
 from ..models.tokenizers.files import file_checksum
-from ..utils.files import write_text
+from ..utils.files import locked, write_text
 from .evaluate import Evaluation
-from .plan import Budget, Run, Study, digest, share_out
+from .plan import Budget, Run, Stage, Study, digest, share_out
 from .training import StepTimer, fit_schedule, measure_in_turn, train_stage
 
 
@@ -41,7 +42,7 @@ class StudyRunner:
     ``results``, a file for each run, unit and seed. Next to it, ``stages`` has the checkpoints and
     logs of every training, and ``evaluations`` what came of it: studies that have a run in common
     share it. A result counts as long as the configs, the steps and the evaluation that it was made
-    with are those of the study.
+    with are those of the study. Several processes may share a folder, each with runs of its own.
 
     Args:
         study: What to run.
@@ -55,30 +56,64 @@ class StudyRunner:
         self.folder = folder / study.name
         self.say = say
         calm(MMLogger.get_current_instance())  # of what is timed; a training has its own
-        for need in (need for run in study.runs.values() for need in run.needs):
-            need.make(say)
-        check_stages(study)
         self.evaluation = Evaluation(study)
         (self.folder / 'results').mkdir(parents=True, exist_ok=True)
         self._times: dict[str, float] | None = None
 
+    def prepare(self, names: Iterable[str], seeds: int) -> None:
+        """Make what the runs need, and look for what would fail later, before anything is trained.
+
+        What any run of the study needs is made, as all are timed together.
+
+        Args:
+            names: Runs that there will be.
+            seeds: How many of each.
+
+        Raises:
+            ConfigError: A tool failed, a training's config is wrong, or a checkpoint that a run
+                starts from is not there.
+        """
+        for name in names:
+            for seed in range(seeds):
+                self.study.runs[name].checkpoint_of(seed)
+        for need in (need for run in self.study.runs.values() for need in run.needs):
+            need.make(self.say)
+        check_stages(self.study)
+
     @property
     def times(self) -> dict[str, float]:
-        """Seconds per step of each stage, by digest, and of finetuning."""
+        """Seconds per step of each stage, by digest, and of finetuning.
+
+        Measured once. What a study gets later is measured in turn with the reference, and told in
+        the seconds of the first time, so that budgets that were given stay as they are.
+        """
         if self._times is None:
             path = self.folder / 'step_times.json'
-            known = json.loads(path.read_text()) if path.is_file() else {}
             stages = {s.digest: s for run in self.study.runs.values() for s in run.stages}
             needed = {*stages, 'finetune'}
-            if not needed <= set(known):
-                # all again, even those known: only figures of one measurement can be compared
-                self.say(f'measuring the time per step of {len(needed)} trainings, in turn')
-                timers = {key: StepTimer(stage.cfg) for key, stage in stages.items()}
-                timers['finetune'] = self.evaluation.time_finetuning
-                known = measure_in_turn(timers, self.say)
-                write_text(path, json.dumps(known, indent=1))
+            with locked(path, lambda: self.say('another process measures times: waiting for it')):
+                known = json.loads(path.read_text()) if path.is_file() else {}
+                if not needed <= set(known):
+                    known = self._measure(stages, known)
+                    write_text(path, json.dumps(known, indent=1))
             self._times = {key: known[key] for key in needed}
         return self._times
+
+    def _measure(self, stages: Mapping[str, Stage], known: Mapping[str, float]) -> dict:
+        """The seconds that are known, and those of stages (or finetuning) that are not."""
+        reference = self.study.runs[self.study.reference].stages[-1].digest
+        if reference not in known:
+            known = {}
+        names = [key for key in [*stages, 'finetune'] if key not in known or key == reference]
+        self.say(f'measuring the time per step of {len(names)} trainings, in turn')
+        timers = {
+            key: StepTimer(stages[key].cfg) if key in stages else self.evaluation.time_finetuning
+            for key in names
+        }
+        with fastest_threads():  # as trainings have them
+            found = measure_in_turn(timers, self.say)
+        faster = known.get(reference, found[reference]) / found[reference]
+        return {key: seconds * faster for key, seconds in found.items()} | known
 
     def budget(self, run: Run, unit: str) -> Budget:
         """Return the budget of a run."""
@@ -147,7 +182,8 @@ class StudyRunner:
             encoder = self.evaluation.encoder(run, checkpoint, seed)
             return self.evaluation.finetune(encoder, steps, seed, run.finetune)
 
-        tuned = [source, seed, steps, {**settings['finetune'], **run.finetune}, settings['data']]
+        how = {**settings['finetune'], **run.finetune}
+        tuned = [source, seed, steps, how, settings['data'], settings['labels']]
         scores = {} if run.finetune_all else self._known([source, seed, frozen], probe)
         return scores | dict(finetune=self._known(tuned, finetune))
 
@@ -156,7 +192,9 @@ class StudyRunner:
         path = self.shared / 'evaluations' / f'{digest(described)}.json'
         if not path.is_file():
             path.parent.mkdir(exist_ok=True)
-            write_text(path, json.dumps(make()))
+            with fastest_threads():
+                found = make()
+            write_text(path, json.dumps(found))
         return json.loads(path.read_text())
 
     def trials(self, run: Run) -> dict[float, float]:
@@ -190,7 +228,8 @@ class StudyRunner:
             tried = run.at_rate(rate)
             checkpoint, _ = self._train(tried, steps, search.seed)
             encoder = self.evaluation.encoder(tried, checkpoint, search.seed)
-            scores.append(self.evaluation.trial(encoder, search.test or {}, self.study.judge))
+            with fastest_threads():
+                scores.append(self.evaluation.trial(encoder, search.test or {}, self.study.judge))
             self.say(f'{run.name}, trial of lr {rate:g}: steps {steps}, {100 * scores[-1]:.1f} %')
         path = self.folder / 'search' / f'{run.name}.json'
         path.parent.mkdir(exist_ok=True)
@@ -200,14 +239,15 @@ class StudyRunner:
         steps = self.study.search.steps(self.budget(run, self.study.units[0]).steps)
         stages = [stage.digest for stage in run.stages]
         search = self.study.search
-        return digest([stages, steps, search.rates, search.seed, search.test, self._settings()])
+        tried = [search.rates, search.seed, search.test, self._settings()]
+        return digest([stages, steps, *tried, *(need.description() for need in run.needs)])
 
     def _train(self, run: Run, steps: Sequence[int], seed: int) -> tuple[Path | None, dict]:
         """The checkpoint of the last stage, and what its targets explain."""
         checkpoint, explained = run.checkpoint_of(seed), {}
         for stage, count in zip(run.stages, steps, strict=True):
             checkpoint, explained = train_stage(
-                stage, count, seed, checkpoint, self.shared / 'stages'
+                stage, count, seed, checkpoint, self.shared / 'stages', run.needs, self.say
             )
         return checkpoint, explained
 
@@ -226,5 +266,6 @@ class StudyRunner:
         stages = [stage.digest for stage in run.stages]
         described = [stages, budget.steps, budget.finetune_steps, seed, self._settings()]
         described += [run.finetune] if run.finetune else []
+        described += [need.description() for need in run.needs]
         checkpoint = run.checkpoint_of(seed)
         return digest(described + ([file_checksum(checkpoint)] if checkpoint else []))

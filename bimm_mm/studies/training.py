@@ -4,7 +4,7 @@ import copy
 import gc
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +15,8 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from ..engine.runner import CalmRunner
-from ..utils.files import write_text
+from ..utils.files import locked, write_text
+from .needs import Need
 from .plan import Stage, digest
 
 ROUNDS, WARM_UP, TIMED = 5, 1, 3
@@ -89,12 +90,19 @@ def measure_in_turn(
 
 
 def train_stage(
-    stage: Stage, steps: int, seed: int, parent: Path | None, folder: Path
+    stage: Stage,
+    steps: int,
+    seed: int,
+    parent: Path | None,
+    folder: Path,
+    needs: Sequence[Need] = (),
+    say: Callable[[str], None] = print,
 ) -> tuple[Path, dict[str, float]]:
     """Train a stage; resume it if it was stopped, skip it if it is done.
 
     The schedule is stretched to the number of steps. What is trained has a folder named by its
-    content, so that runs which have a stage in common train it once.
+    content, so that runs which have a stage in common train it once; a process waits for another
+    that trains it.
 
     Args:
         stage: Config and overrides.
@@ -102,45 +110,55 @@ def train_stage(
         seed: Of weights, masks and the order of the samples.
         parent: Checkpoint of the stage before.
         folder: For all stages of the study.
+        needs: What was made before; a stage counts as done with those that it was trained with.
+        say: Is told if it has to wait.
 
     Returns:
         The checkpoint at the end, and the explained variance of each target, averaged over
         the last 50 iterations.
     """
-    cfg = copy.deepcopy(stage.cfg)
     name = str(parent.parent.name) if parent else ''
-    key = digest([stage.digest, steps, seed, name])
+    key = digest([stage.digest, steps, seed, name, *(need.description() for need in needs)])
     work_dir = folder / f'{stage.config.stem}-{key}'
     checkpoint, done = work_dir / 'last.pth', work_dir / 'done.json'
-    if not done.is_file():
-        init_default_scope(cfg.get('default_scope') or 'mmengine')
-        fit_schedule(cfg, steps)
-        cfg.work_dir = str(work_dir)
-        cfg.experiment_name = f'{work_dir.name}-{time.time_ns()}'
-        cfg.randomness = dict(seed=seed)
-        cfg.resume = (work_dir / 'last_checkpoint').is_file()
-        cfg.log_level = 'WARNING'
-        hooks = cfg.setdefault('default_hooks', {})
-        hooks['logger'] = dict(type='LoggerHook', interval=max(steps // POINTS, 1))
-        saving = hooks.setdefault('checkpoint', {})
-        saving.setdefault('type', 'CheckpointHook')
-        saving.update(by_epoch=False, interval=max(steps // SAVES, 1), max_keep_ckpts=1)
-        if parent is not None:
-            cfg.model['init_dorsal_from'] = str(parent)
-        runner = CalmRunner.from_cfg(cfg)
-        runner.train()
-        if runner.iter < steps:
-            raise SystemExit(f'stopped after {runner.iter} of {steps} steps of {work_dir.name}')
-        runner.save_checkpoint(cfg.work_dir, 'last.pth', save_optimizer=False)
-        for path in work_dir.glob('iter_*.pth'):
-            path.unlink()
-        explained = {
-            key.removeprefix('train/explained_'): float(history.mean(50))
-            for key, history in runner.message_hub.log_scalars.items()
-            if key.startswith('train/explained_')
-        }
-        write_text(done, json.dumps(explained))
+    with locked(work_dir, lambda: say(f'another process trains {work_dir.name}: waiting for it')):
+        if not done.is_file():
+            explained = _train(stage, steps, seed, parent, work_dir)
+            write_text(done, json.dumps(explained))
     return checkpoint, json.loads(done.read_text())
+
+
+def _train(
+    stage: Stage, steps: int, seed: int, parent: Path | None, work_dir: Path
+) -> dict[str, float]:
+    """Write ``last.pth``; returns the explained variance of each target."""
+    cfg = copy.deepcopy(stage.cfg)
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    fit_schedule(cfg, steps)
+    cfg.work_dir = str(work_dir)
+    cfg.experiment_name = f'{work_dir.name}-{time.time_ns()}'
+    cfg.randomness = dict(seed=seed)
+    cfg.resume = (work_dir / 'last_checkpoint').is_file()
+    cfg.log_level = 'WARNING'
+    hooks = cfg.setdefault('default_hooks', {})
+    hooks['logger'] = dict(type='LoggerHook', interval=max(steps // POINTS, 1))
+    saving = hooks.setdefault('checkpoint', {})
+    saving.setdefault('type', 'CheckpointHook')
+    saving.update(by_epoch=False, interval=max(steps // SAVES, 1), max_keep_ckpts=1)
+    if parent is not None:
+        cfg.model['init_dorsal_from'] = str(parent)
+    runner = CalmRunner.from_cfg(cfg)
+    runner.train()
+    if runner.iter < steps:
+        raise SystemExit(f'stopped after {runner.iter} of {steps} steps of {work_dir.name}')
+    runner.save_checkpoint(cfg.work_dir, 'last.pth', save_optimizer=False)
+    for path in work_dir.glob('iter_*.pth'):
+        path.unlink()
+    return {
+        key.removeprefix('train/explained_'): float(history.mean(50))
+        for key, history in runner.message_hub.log_scalars.items()
+        if key.startswith('train/explained_')
+    }
 
 
 def fit_schedule(cfg: Config, steps: int) -> None:

@@ -4,9 +4,12 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import FileLock, Timeout
 
 # A file that is being written; what a killed process leaves behind has this ending, too.
 UNFINISHED = '.tmp'
@@ -166,3 +169,27 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+@contextmanager
+def locked(path: str | os.PathLike, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Keep other processes of this machine from what is made at ``path``, until the block ends.
+
+    Next to it lies a file of its name and ``.lock``, which says nothing.
+
+    Args:
+        path: The file or folder; it need not be there.
+        waiting: Called once where another process has the lock.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f'{path.name}.lock'))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -2,7 +2,8 @@
 # demo's encoders, and its nearest causes one by one. First the demo, a folder for each seed:
 #   for seed in 0 1 2; do python tools/demo.py --seed $seed --work-dir work_dirs/demo/$seed; done
 # Runs that differ in finetuning alone start from these; the others are trained with its steps.
-# About 12 minutes of one CPU core per seed, of which 8 are these trainings.
+# About half an hour of one CPU core that others use, too, per seed, of which 20 minutes are these
+# trainings.
 _base_ = ['./_evaluation.py']
 
 demo = 'work_dirs/demo/{seed}/joint_shapes/last.pth'

@@ -2,6 +2,8 @@
 
 import json
 import runpy
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -136,6 +138,30 @@ def test_every_row_of_table_7_is_a_run():
     }
 
 
+def test_every_row_of_table_7_is_run_on_hard_clips():
+    easy, hard = (
+        read_study(REPO / f'configs/studies/{name}_shapes.py') for name in ('table7', 'table7_hard')
+    )
+    assert list(hard.runs) == [*easy.runs, 'videomae_low'] and hard.questions == easy.questions
+    clips = hard.evaluation['options']['probe_test.dataset']
+    for run in hard.runs.values():
+        for stage in run.stages:
+            data = stage.cfg.train_dataloader.dataset
+            assert (data.shapes, data.cache) == (clips['shapes'], clips['cache'])
+            assert data.seed not in (clips['seed'], hard.evaluation['finetune']['dataset']['seed'])
+            branches = [stage.cfg.model.get(name) for name in ('ventral', 'dorsal')]
+            targets = [target for b in branches if b for target in b.targets]
+            contours = [t for t in targets if t.type == 'EdgeContourTarget']
+            assert {(t.low, t.high) for t in contours} <= {(0.2, 0.3)}
+            without = run.name.startswith('videomae') or run.name == 'targets_v1_last'
+            assert bool(contours) != (without and len(branches) == 2 and stage is run.stages[-1])
+        assert [s.steps for s in run.stages[:-1]] == [hard.runs['default'].stages[0].steps] * (
+            len(run.stages) - 1
+        )
+    large, default = (hard.runs[name].stages[0].cfg for name in ('init_large', 'default'))
+    assert large.train_dataloader.dataset.length == 10 * default.train_dataloader.dataset.length
+
+
 def test_runs_get_the_same_seconds_or_the_same_steps(folder):
     study = read_study(folder / 'small.py')
     ventral, joint = study.runs['both'].stages
@@ -241,6 +267,8 @@ def test_a_study_is_run_resumed_and_reported(folder, monkeypatch, capsys):
     assert len(again) == 6 and not any(line.startswith(('both', 'random')) for line in again)
     assert first.items() <= trained().items()
     assert call('--seeds', '1') == []
+    with pytest.raises(SystemExit, match='--report-only: .*other/small has no results yet'):
+        call('--report-only', '--work-dir', str(folder / 'other'))
 
     report = (folder / 'out/small/report/report.md').read_text()
     for heading in ('# A small study', '## Equal steps', '## Equal seconds', '### What helps'):
@@ -487,8 +515,10 @@ def test_what_a_run_needs_is_made_once_and_its_cost_told(folder):
     said = []
     study = read_study(folder / 'small.py')
     runner = StudyRunner(study, folder / 'out', said.append)
+    assert said == []  # a report does not need it
+    runner.prepare(['random'], 1)
     assert said == [f'making {folder}/codes.pth'] and (folder / 'codes.pth').is_file()
-    StudyRunner(study, folder / 'out', said.append)
+    runner.prepare(study.runs, 1)
     assert len(said) == 1
     (cost,) = (need.seconds() for need in runner.study.runs['other'].needs)
     assert cost > 0
@@ -499,6 +529,126 @@ def test_what_a_run_needs_is_made_once_and_its_cost_told(folder):
     (folder / 'joint.py').write_text(joint.replace('length=24', 'length=25'))
     changed = read_study(folder / 'small.py')
     assert changed.runs['other'].needs[0].seconds() is None
+
+
+def test_what_was_trained_with_another_need_is_not_taken(folder, monkeypatch):
+    monkeypatch.setattr('bimm_mm.studies.training.ROUNDS', 1)
+    need = dict(
+        tool='dataset_converters/make_codebook.py',
+        config='joint.py',
+        makes=str(folder / 'codes.pth'),
+        arguments=['--patch-size', '8', '--num-codes', '4', '--samples', '6'],
+    )
+    text = (folder / 'small.py').read_text()
+
+    def study(codes):
+        need['arguments'][3] = codes
+        changed = text.replace("label='Other',", f"label='Other', needs=[{need!r}],")
+        (folder / 'small.py').write_text(changed)
+        return read_study(folder / 'small.py')
+
+    def train(*of):
+        of[-1].mkdir()
+        trained.append(of[-1].name)
+        return {}
+
+    trained = []
+    monkeypatch.setattr('bimm_mm.studies.training._train', train)
+    monkeypatch.setattr(StudyRunner, '_evaluate', lambda *of: {})
+    runner = StudyRunner(study('4'), folder / 'out', print)
+    runner.run(runner.study.runs['other'], 'steps', 0)
+    assert runner.result(runner.study.runs['other'], 'steps', 0)
+    runner = StudyRunner(study('5'), folder / 'out', print)
+    assert runner.result(runner.study.runs['other'], 'steps', 0) is None
+    runner.run(runner.study.runs['other'], 'steps', 0)
+    assert len(set(trained)) == 2
+
+
+def test_finetuning_for_other_labels_is_not_taken(searching, folder, monkeypatch):
+    monkeypatch.setattr(StudyRunner, '_train', lambda *of: (None, {}))
+    monkeypatch.setattr(Evaluation, 'probe', lambda self, encoder: {})
+    asked = []
+    monkeypatch.setattr(
+        Evaluation, 'finetune', lambda self, *of: asked.append(self.labels) or dict(motion=0.5)
+    )
+    runner = StudyRunner(searching, folder / 'out', print)
+    runner.run(searching.runs['random'], 'steps', 0)
+    text = (folder / 'small.py').read_text()
+    (folder / 'small.py').write_text(text.replace("labels=['motion', 'shape']", "labels=['shape']"))
+    runner = StudyRunner(read_study(folder / 'small.py'), folder / 'out', print)
+    runner.run(runner.study.runs['random'], 'steps', 0)
+    assert asked == [('motion', 'shape'), ('shape',)]
+
+
+def test_a_run_that_comes_later_leaves_the_budgets_as_they_are(folder, monkeypatch):
+    def measure(timers, say):
+        measured.append(set(timers))
+        return {key: slow * (2.0 if key == 'finetune' else 1.0) for key in timers}
+
+    measured, slow = [], 1.0
+    monkeypatch.setattr('bimm_mm.studies.runner.measure_in_turn', measure)
+    runner = StudyRunner(read_study(folder / 'small.py'), folder / 'out', print)
+    first = runner.times
+    reference = runner.study.runs['both'].stages[-1].digest
+    text = (folder / 'small.py').read_text()
+    faster = dict(config='joint.py', options={'optim_wrapper.optimizer.lr': 1.0})
+    new = f'new=dict(stages=[{faster}]),\n    scratch='
+    (folder / 'small.py').write_text(text.replace('scratch=', new))
+    slow = 3.0  # as the machine is busy now
+    runner = StudyRunner(read_study(folder / 'small.py'), folder / 'out', print)
+    added = runner.study.runs['new'].stages[-1].digest
+    assert runner.times == first | {added: 1.0}
+    assert measured == [set(first), {added, reference}]
+
+
+def test_a_process_waits_for_another_that_trains_the_same(folder, monkeypatch):
+    stage = read_study(folder / 'small.py').runs['frames'].stages[0]
+    began, go_on, said, trained = threading.Event(), threading.Event(), [], []
+
+    def train(*of):
+        of[-1].mkdir()
+        trained.append(of[-1])
+        began.set()
+        assert go_on.wait(60)
+        return {}
+
+    monkeypatch.setattr('bimm_mm.studies.training._train', train)
+    settings = (stage, 3, 0, None, folder / 'stages', ())
+    first = threading.Thread(target=train_stage, args=settings)
+    first.start()
+    assert began.wait(60)
+    second = threading.Thread(target=train_stage, args=(*settings, said.append))
+    second.start()
+    while not said:
+        time.sleep(0.01)
+    go_on.set()
+    first.join(60)
+    second.join(60)
+    assert len(trained) == 1
+    assert said == [f'another process trains {trained[0].name}: waiting for it']
+
+
+def test_evaluations_compute_with_the_threads_of_trainings(searching, folder, monkeypatch):
+    for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr('bimm_mm.engine.hooks.threads_hook.fastest', lambda *of: 1)
+    monkeypatch.setattr('bimm_mm.engine.hooks.threads_hook._picked', {})
+    monkeypatch.setattr(StudyRunner, '_train', lambda *of: (None, {}))
+    threads = []
+
+    def note(self, *of):
+        threads.append(torch.get_num_threads())
+        return {}
+
+    for name in ('probe', 'finetune'):
+        monkeypatch.setattr(Evaluation, name, note)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        StudyRunner(searching, folder / 'out', print).run(searching.runs['random'], 'steps', 0)
+        assert threads == [1, 1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_an_ordering_is_settled_beyond_the_spread_only():
@@ -531,6 +681,10 @@ def test_an_ordering_is_settled_beyond_the_spread_only():
         ('questions =', 'search = dict(rates=[])\nquestions =', 'needs rates, numbers above 0'),
         (', steps=2, warmup=1', '', 'lacks evaluation.finetune.steps, evaluation.finetune.warmup'),
         ('probe_few=22,', '', 'lacks evaluation.probe_few'),
+        ('probe_few=22,', 'probe_few=22, kn=5,', 'evaluation has kn; it takes config, labels'),
+        ('warmup=1,', 'warmup=1, decay=1,', 'evaluation.finetune has decay; it takes dataset'),
+        ('probe_few=22,', 'probe_few=22, attentive=dict(step=3),', 'attentive has step; it takes'),
+        ('probe_few=22,', 'probe_few=22, attentive=dict(lr=1),', 'lacks .*attentive.steps'),
     ],
 )
 def test_mistakes_in_a_study_are_named(folder, old, new, message):
@@ -546,7 +700,7 @@ def test_there_must_be_a_study(tmp_path):
         read_study(tmp_path / 'none.py')
 
 
-def test_what_would_fail_later_is_told_before_anything_is_timed(folder):
+def test_what_would_fail_later_is_told_before_anything_is_timed(folder, monkeypatch):
     text = (folder / 'small.py').read_text()
     (folder / 'small.py').write_text(text.replace('probe_blocks=[1, 2]', 'probe_blocks=[1, 3]'))
     with pytest.raises(ConfigError, match=r'probe_blocks=\[1, 3\] must be 1 to 2'):
@@ -558,6 +712,20 @@ def test_what_would_fail_later_is_told_before_anything_is_timed(folder):
         StudyRunner(read_study(folder / 'small.py'), folder / 'work')
     (folder / 'joint.py').write_text(joint.replace('lr=0.01)', 'lrr=0.01)'))
     with pytest.raises(ConfigError, match='lrr'):
+        StudyRunner(read_study(folder / 'small.py'), folder / 'work').prepare([], 1)
+    (folder / 'joint.py').write_text(joint)
+    start = "start=dict(stages=[], checkpoint='{seed}.pth'),\n    scratch="
+    (folder / 'small.py').write_text(text.replace('scratch=', start))
+    monkeypatch.chdir(folder)
+    (folder / '0.pth').touch()
+    runner = StudyRunner(read_study(folder / 'small.py'), folder / 'work')
+    runner.prepare(['start'], 1)
+    with pytest.raises(ConfigError, match="run 'start': there is no checkpoint 1.pth"):
+        runner.prepare(['start'], 2)
+    more = 'attentive=dict(steps=3), probe_few=22'
+    (folder / 'small.py').write_text(text.replace('probe_few=22', more))
+    monkeypatch.setattr(evaluate, 'find_spec', lambda name: None)
+    with pytest.raises(ConfigError, match='evaluation.attentive needs mmaction2'):
         StudyRunner(read_study(folder / 'small.py'), folder / 'work')
 
 

@@ -4,8 +4,11 @@ import copy
 import os
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -15,6 +18,7 @@ from torch import nn
 from ...models.layers import TransformerBlock
 
 SAMPLES, TOKENS, WIDTH = 8, 64, 96
+ROUNDS = 7
 HOPELESS = 2  # times the best: not tried again
 _picked: dict[int, int] = {}  # by the number there was; once for a process, so that runs are alike
 
@@ -40,7 +44,7 @@ class ThreadsHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, rounds: int = 7) -> None:
+    def __init__(self, rounds: int = ROUNDS) -> None:
         if rounds < 1:
             raise ValueError(f'rounds={rounds} must be at least 1')
         self.rounds = rounds
@@ -54,15 +58,11 @@ class ThreadsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Try, and set the number."""
-        now = torch.get_num_threads()
-        told = {'OMP_NUM_THREADS', 'MKL_NUM_THREADS'} & os.environ.keys()
         on_cpu = next(runner.model.parameters()).device.type == 'cpu'
-        if told or now < 2 or not on_cpu or is_distributed():
+        if not _may_choose() or not on_cpu or is_distributed():
             return
-        self._before = now
-        if self._resumed is None and now not in _picked:
-            _picked[now] = fastest(first_block(runner.model), now, self.rounds)
-        picked = self._resumed or _picked[now]
+        self._before = now = torch.get_num_threads()
+        picked = self._resumed or _pick(first_block(runner.model), self.rounds)
         torch.set_num_threads(picked)
         why = 'as before' if self._resumed else 'the fastest in a trial'
         runner.logger.info(f'{picked} of {now} threads compute, {why} (OMP_NUM_THREADS sets them)')
@@ -78,6 +78,32 @@ class ThreadsHook(Hook):
             torch.set_num_threads(self._before)
 
     after_failure = after_train
+
+
+@contextmanager
+def fastest_threads() -> Iterator[None]:
+    """Compute with the number of threads that a training would take, until the block ends."""
+    before = torch.get_num_threads()
+    if _may_choose() and get_device() == 'cpu':
+        torch.set_num_threads(_pick(TransformerBlock(WIDTH, 3), ROUNDS))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _may_choose() -> bool:
+    """Whether there is more than one thread, and the environment does not say how many."""
+    told = {'OMP_NUM_THREADS', 'MKL_NUM_THREADS'} & os.environ.keys()
+    return not told and torch.get_num_threads() > 1
+
+
+def _pick(block: nn.Module, rounds: int) -> int:
+    """The number of threads that was fastest in a trial, made once in a process."""
+    now = torch.get_num_threads()
+    if now not in _picked:
+        _picked[now] = fastest(block, now, rounds)
+    return _picked[now]
 
 
 def first_block(model: nn.Module) -> nn.Module:

@@ -7,8 +7,8 @@ default_scope = 'mmengine'
 
 arch = dict(embed_dims=96, depth=6, num_heads=4)
 decoders = [
-    # of visible patches, where the paper has masked ones: better in every figure at this size
-    # (docs/evidence.md)
+    # of visible patches, where the paper has masked ones: better in every figure on these clips,
+    # on harder ones for texture and shape alone (docs/evidence.md)
     dict(type='LinearDecoder', embed_dims=64, predict='visible'),
     dict(type='TransformerDecoder', embed_dims=64, depth=1, num_heads=4),
     dict(type='TransformerDecoder', embed_dims=64, depth=2, num_heads=4),
