@@ -129,7 +129,8 @@ class Evaluation:
     are fitted once more, as with all of them there may be nothing left to tell apart; and
     ``finetune``, a dict with ``dataset`` (overrides of the one of ``probe_train``),
     ``batch_size``, ``steps``, ``warmup``, ``lr`` and, where layers learn at different rates,
-    ``layer_decay``. Where they are there, ``knn`` is a number of
+    ``layer_decay``; with ``without_time`` the encoder gets the same positions in all frames, their
+    mean, before it is finetuned. Where they are there, ``knn`` is a number of
     nearest neighbors, and ``attentive`` a dict with ``steps``, ``batch_size`` and ``lr`` of an
     attentive probe.
 
@@ -248,6 +249,8 @@ class Evaluation:
         are settings that differ from those of the study.
         """
         settings = {**self.settings['finetune'], **(other or {})}
+        if settings.get('without_time'):
+            encoder.pos_embed.copy_(encoder.pos_embed.mean(1, keepdim=True))
         set_random_seed(seed)
         model = nn.ModuleDict(dict(encoder=encoder, heads=self._heads(encoder.embed_dims)))
         optimizer = build_optimizer(model, settings['lr'], settings.get('layer_decay'))

@@ -152,7 +152,7 @@ def digest(content: object) -> str:
 EVALUATION = ('config', 'labels', 'probe_blocks', 'probe_few', 'finetune')
 EVALUATION_MORE = ('options', 'knn', 'attentive')
 FINETUNE = ('dataset', 'batch_size', 'steps', 'warmup', 'lr')
-FINETUNE_MORE = ('layer_decay',)
+FINETUNE_MORE = ('layer_decay', 'without_time')
 ATTENTIVE = ('steps', 'batch_size', 'lr')
 
 

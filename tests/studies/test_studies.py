@@ -462,6 +462,16 @@ def test_a_run_is_finetuned_with_settings_of_its_own(folder, monkeypatch):
         read_study(folder / 'small.py')
 
 
+def test_an_encoder_is_finetuned_without_positions_in_time(folder):
+    study = read_study(folder / 'small.py')
+    evaluation = Evaluation(study)
+    encoder = evaluation.encoder(study.runs['random'], None, 0)
+    places = encoder.pos_embed.mean(1, keepdim=True).expand_as(encoder.pos_embed)
+    assert not torch.equal(encoder.pos_embed, places)
+    evaluation.finetune(encoder, 0, 0, dict(without_time=True))
+    assert torch.allclose(encoder.pos_embed, places)
+
+
 def test_a_run_starts_from_a_checkpoint_that_is_there(folder, monkeypatch):
     study = read_study(folder / 'small.py')
     checkpoint, _ = train_stage(study.runs['other'].stages[0], 2, 0, None, folder / 'out')

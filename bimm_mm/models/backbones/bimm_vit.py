@@ -68,8 +68,8 @@ class BimmViT(HubMixin, BaseModule):
         global_blocks: Blocks, counted from 0, that attend globally even where
             ``window_size`` is set.
         norm_eps: Epsilon of all LayerNorms. Encoders of transformers have 1e-12.
-        time_positions: 'added', 'divided' or 'sequence' (VideoMAE's), how positions hold the time
-            of a clip; see :func:`sincos_position_embedding`. Checkpoints have positions of their
+        time_positions: 'added', 'divided', 'sequence' (VideoMAE's) or 'none', how positions hold
+            the time of a clip; see :func:`sincos_position_embedding`. Checkpoints have positions of their
             own, which hold.
         inflation: 'center' or 'mean', how a clip's patch embedding starts from an image's;
             see :func:`inflate_patch_embedding`.

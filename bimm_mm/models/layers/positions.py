@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TIME_POSITIONS = ('added', 'divided', 'sequence')  # how positions hold the time of a clip
+# how positions hold the time of a clip
+TIME_POSITIONS = ('added', 'divided', 'sequence', 'none')
 
 
 def sincos_position_embedding(
@@ -25,7 +26,7 @@ def sincos_position_embedding(
             choice), so that an encoder of images finds the places where it knows them. 'divided':
             the channels are divided among columns, rows and frames. 'sequence': tokens are
             numbered in their order, and the number is encoded (VideoMAE's); see
-            :func:`sequence_position_embedding`.
+            :func:`sequence_position_embedding`. 'none': all frames have the positions of the image.
 
     Returns:
         (1, T', H', W', C) float32 with T' = 1 for an image.
@@ -34,7 +35,7 @@ def sincos_position_embedding(
         ValueError: For another ``time``, or an odd or too small ``embed_dims``.
     """
     if time not in TIME_POSITIONS:
-        raise ValueError(f"time='{time}' must be 'added', 'divided' or 'sequence'")
+        raise ValueError(f"time='{time}' must be 'added', 'divided', 'sequence' or 'none'")
     if embed_dims < 2 * len(grid) or embed_dims % 2:
         raise ValueError(
             f'embed_dims={embed_dims} is too small or odd for a position embedding over '
@@ -54,7 +55,8 @@ def sincos_position_embedding(
     embedding = torch.cat(parts[::-1], dim=-1)
     if len(axes) < len(grid):
         code = sines_and_cosines(grid[0], embed_dims)
-        embedding = embedding + (code - code.mean(0)).view(grid[0], 1, 1, embed_dims)
+        code = torch.zeros_like(code) if time == 'none' else code - code.mean(0)
+        embedding = embedding + code.view(grid[0], 1, 1, embed_dims)
     return embedding.float().reshape(1, *((1,) * (3 - len(grid))), *grid, embed_dims)
 
 

@@ -21,7 +21,7 @@ def load_ventral_encoder(
 
     Blocks, norms, class token and patch embedding are taken over, the latter inflated for clips.
     Positions are taken over, too; those of clips add their code of the time to them (where
-    ``time_positions`` is not 'added', they stay as they are). Norms of stages which the
+    ``time_positions`` divides or counts them, they stay as they are). Norms of stages which the
     checkpoint's encoder did not have start anew.
 
     Args:
@@ -72,7 +72,7 @@ def clip_positions(backbone: nn.Module, image: Tensor | None) -> Tensor:
     """
     own = backbone.pos_embed
     known = image is not None and image.dim() == 5 and image.shape[-1] == own.shape[-1]
-    if not known or getattr(backbone, 'time_positions', '') != 'added':
+    if not known or getattr(backbone, 'time_positions', '') not in ('added', 'none'):
         return own
     places = resize_position_embedding(image, (1, *own.shape[2:4]), backbone.pos_interpolation)
     return places + (own - own.mean(dim=1, keepdim=True)).to(places)

@@ -104,6 +104,8 @@ def test_clip_positions_are_those_of_the_image_and_a_code_of_the_time():
     torch.testing.assert_close(code[:, 0, 0], wanted - wanted.mean(0))
     one = sincos_position_embedding(dims, (1, 3, 5))
     torch.testing.assert_close(one, image)
+    timeless = sincos_position_embedding(dims, grid, 'none')
+    assert torch.equal(timeless, image.expand(1, *grid, dims))
 
 
 def test_unknown_way_to_hold_the_time():
