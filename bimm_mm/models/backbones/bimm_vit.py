@@ -69,8 +69,8 @@ class BimmViT(HubMixin, BaseModule):
             ``window_size`` is set.
         norm_eps: Epsilon of all LayerNorms. Encoders of transformers have 1e-12.
         time_positions: 'added', 'divided', 'sequence' (VideoMAE's) or 'none', how positions hold
-            the time of a clip; see :func:`sincos_position_embedding`. Checkpoints have positions of their
-            own, which hold.
+            the time of a clip; see :func:`sincos_position_embedding`. Checkpoints have positions of
+            their own, which hold.
         inflation: 'center' or 'mean', how a clip's patch embedding starts from an image's;
             see :func:`inflate_patch_embedding`.
         pos_interpolation: 'bicubic' or 'bilinear', of the position embedding.
