@@ -60,7 +60,7 @@ def main() -> None:
             raise ValueError(
                 f'--runs: no run {", ".join(unknown)}; there are {", ".join(study.runs)}'
             )
-        runner = StudyRunner(study, args.work_dir, say)
+        runner = StudyRunner(study, args.work_dir, say, measure=not args.report_only)
         report = Report(runner, args.seeds, runner.folder / 'report')
         names = args.runs or study.runs
         if args.report_only and not any(runner.folder.glob('results/*.json')):
@@ -86,6 +86,13 @@ def main() -> None:
                         runner.run(run, unit, seed)
                         report.write()
         print(report.write())
+        if args.report_only and not any(
+            runner.result(study.runs[name], unit, seed)
+            for unit in study.units
+            for name in names
+            for seed in range(args.seeds)
+        ):
+            say('none of the results is of these settings: without --report-only they are made')
     except KeyboardInterrupt:
         say(STOPPED)
         sys.exit(130)

@@ -43,7 +43,7 @@ CPU_STRATEGIES = (
 class CheckedLoop:
     """For a Runner: what is wrong at the start is told in a sentence; hooks can be left out.
 
-    Where a training in a process of its own fails, as by an error or Ctrl-C, ``after_failure`` of
+    Where a training in a process of its own ends by an error or is stopped, ``after_failure`` of
     each hook that has it sets back what the hook changed in the process: a notebook goes on.
     """
 
@@ -70,12 +70,18 @@ class CheckedLoop:
     def _train(self) -> nn.Module:
         try:
             return super().train()
-        except SystemExit:  # it was asked to stop, and may be asked once more while it does
-            raise
         except BaseException:
             if not is_distributed():
-                self.call_hook('after_failure')
+                self._set_back()
             raise
+
+    def _set_back(self) -> None:
+        """Call ``after_failure`` of all hooks, the last first; workers take longest."""
+        for hook in reversed(self.hooks):
+            try:
+                getattr(hook, 'after_failure', lambda runner: None)(self)
+            except Exception as error:  # the first error is the one to be told
+                self.logger.warning(f'{type(hook).__name__} could not set back: {error}')
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
         """Call the hooks; note where the training begins, and look at what it starts from."""

@@ -26,7 +26,7 @@ def draw_accuracy(
         chance: What guessing reaches, by label; a dashed line.
     """
     labels = study.evaluation['labels']
-    names = [name for name, found in results.items() if found]
+    names = list(results)
     kinds = kinds_of(study.evaluation)
     height = 1.3 + 0.18 * len(kinds) * len(names)
     offsets = [0.78 * ((i + 0.5) / len(kinds) - 0.5) for i in range(len(kinds))]
@@ -48,12 +48,13 @@ def draw_accuracy(
                 style = dict(color=kind.color, markersize=3.5, label=text, clip_on=False)
                 panel.plot(values, place, 'o', **style)
         panel.set(title=label_name(label), xlabel='accuracy in %', xlim=(0, 100))
-        panel.axvline(100 * chance[label], color='0.4', linewidth=0.8, linestyle='--')
+        text = 'chance' if label == labels[0] else None
+        panel.axvline(100 * chance[label], color='0.4', linewidth=0.8, linestyle='--', label=text)
         panel.grid(axis='x', alpha=0.3)
         panel.spines[['top', 'right']].set_visible(False)
     panels[0].set_yticks(range(len(names)), [study.runs[name].label for name in names], fontsize=8)
     panels[0].invert_yaxis()
-    columns = min(len(kinds), 2 * len(labels))  # what is as wide as the panels
+    columns = min(len(kinds) + 1, 2 * len(labels))  # what is as wide as the panels
     figure.legend(loc='outside lower center', ncols=columns, fontsize=8, frameon=False)
     return figure
 

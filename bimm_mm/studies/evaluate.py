@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from ..config.check import ConfigError
 from ..config.loading import merge_config
+from ..engine.hooks.threads_hook import fastest_threads
 from ..evaluation.functional.attentive_probe import fit_attentive_probe
 from ..evaluation.functional.features import block_features, labeled_loaders
 from ..evaluation.functional.knn import knn_accuracy
@@ -29,7 +29,7 @@ from ..evaluation.functional.linear_probe import fit_linear_probe
 from ..models.backbones.arch import read_arch
 from ..models.checkpoints import find_encoders, load_encoder, read_checkpoint
 from ..models.selfsup import load_ventral_encoder
-from .plan import Run, Study
+from .plan import Run, Study, digest
 from .training import TIMED, WARM_UP, clock
 
 
@@ -38,15 +38,9 @@ def check_evaluation(cfg: Config, study: Study) -> None:
 
     Raises:
         ConfigError: The config has no dorsal branch or no labeled data, a block to probe is beyond
-            the last, the samples of the small probe do not have all classes, or the attentive
-            probe's library is missing.
+            the last, or the samples of the small probe do not have all classes.
     """
     settings = study.evaluation
-    if settings.get('attentive') and find_spec('mmaction') is None:
-        raise ConfigError(
-            'evaluation.attentive needs mmaction2, which is not installed; without the attentive '
-            'probe: --cfg-options evaluation.attentive=None'
-        )
     name = cfg.filename or 'the config'
     missing = [key for key in ('probe_train', 'probe_test') if key not in cfg]
     if 'dorsal' not in (cfg.get('model') or {}):
@@ -269,6 +263,13 @@ class Evaluation:
             schedule.step()
         return self._test(model)
 
+    @property
+    def digest(self) -> str:
+        """A name for what a step of finetuning computes."""
+        finetune = self.settings['finetune']
+        data = [self.cfg.probe_train.dataset, finetune['dataset'], finetune['batch_size']]
+        return digest([self.cfg.model.dorsal.backbone, *data, self.labels])
+
     def time_finetuning(self) -> list[float]:
         """Seconds of some steps of finetuning, after one that is not counted."""
         backbone = dict(self.cfg.model.dorsal.backbone, out_type='avg_featmap')
@@ -277,10 +278,11 @@ class Evaluation:
         optimizer = torch.optim.AdamW(model.parameters())
         batch = next(iter(self._labeled(0, self.settings['finetune'])))
         marks = []
-        for _ in range(WARM_UP + TIMED):
+        with fastest_threads(encoder):
+            for _ in range(WARM_UP + TIMED):
+                marks.append(clock())
+                self._step(model, optimizer, batch)
             marks.append(clock())
-            self._step(model, optimizer, batch)
-        marks.append(clock())
         return [end - start for start, end in zip(marks, marks[1:], strict=False)][WARM_UP:]
 
     def _heads(self, width: int) -> nn.ModuleDict:

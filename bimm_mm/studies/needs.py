@@ -80,7 +80,7 @@ class Need:
         Raises:
             ConfigError: The tool failed.
         """
-        with locked(self.makes, lambda: say(f'another process makes {self.makes}: waiting for it')):
+        with locked(self.makes, lambda: say(f'waiting for {self.makes}, which another makes')):
             if self.seconds() is None:
                 say(f'making {self.makes}')
                 self._make()

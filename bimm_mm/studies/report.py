@@ -80,7 +80,7 @@ class Report:
             f'All on the same {tested} test clips, of which each is {100 / tested:.2g} %: '
             f'{interval_at_half(tested)}. '
             f'Every run gets what {reference} gets, all its stages together, in seconds or in '
-            f'steps; finetuning comes on top, {self._finetuned_otherwise()}. Seconds are measured '
+            f'steps; finetuning comes on top, {self._how_finetuned()}. Seconds are measured '
             'per step, all trainings in turn, without the loading of data: of computing, over all '
             'threads, on a CPU. '
             f'An ordering is judged by the mean accuracy of {" and ".join(self.study.judge)}, and '
@@ -88,12 +88,17 @@ class Report:
             'variances over seeds.'
         )
 
-    def _finetuned_otherwise(self) -> str:
-        """Which runs are not finetuned as the others, and with which settings."""
+    def _how_finetuned(self) -> str:
+        """Which runs are finetuned otherwise than the others, and how."""
         others = [
-            f'{run.label} ({", ".join(f"{key}={value}" for key, value in run.finetune.items())})'
+            f'{run.label} ({", ".join(how)})'
             for run in self.study.runs.values()
-            if run.finetune
+            if (
+                how := [
+                    *(f'{key}={value}' for key, value in run.finetune.items()),
+                    *(['with all that the others get'] if run.finetune_all else []),
+                ]
+            )
         ]
         return 'the same for all' + (f' but {"; ".join(others)}' if others else '')
 

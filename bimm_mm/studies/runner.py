@@ -4,11 +4,12 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 from mmengine.logging import MMLogger
 
-from ..config.check import check_config
+from ..config.check import ConfigError, check_config
 from ..engine.hooks.threads_hook import fastest_threads
 from ..engine.screen import calm
 from ..models.checkpoints import forget_initialization
@@ -17,6 +18,10 @@ from ..utils.files import locked, write_text
 from .evaluate import Evaluation
 from .plan import Budget, Run, Stage, Study, digest, share_out
 from .training import StepTimer, fit_schedule, measure_in_turn, train_stage
+
+
+def _read_times(path: Path) -> dict[str, float]:
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def check_stages(study: Study) -> None:
@@ -38,26 +43,33 @@ def check_stages(study: Study) -> None:
 class StudyRunner:
     """Trains and evaluates the runs of a study, and keeps the results in a folder.
 
-    In the folder is one of the study's name, with ``step_times.json``, measured once, and
-    ``results``, a file for each run, unit and seed. Next to it, ``stages`` has the checkpoints and
-    logs of every training, and ``evaluations`` what came of it: studies that have a run in common
-    share it. A result counts as long as the configs, the steps and the evaluation that it was made
-    with are those of the study. Several processes may share a folder, each with runs of its own.
+    In the folder is one of the study's name, with ``step_times.json`` and ``results``, a file for
+    each run, unit and seed. Next to it, ``stages`` has the checkpoints and logs of every training,
+    and ``evaluations`` what came of it: studies that have a run in common share it. A result
+    counts as long as the configs, the steps, the evaluation and what tools made for it are those
+    of the study. Several processes of one machine may share a folder, each with runs of its own.
 
     Args:
         study: What to run.
         folder: Of all studies.
         say: Is told what is being done.
+        measure: Whether times that are missing are measured; a report needs none.
     """
 
-    def __init__(self, study: Study, folder: Path, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        study: Study,
+        folder: Path,
+        say: Callable[[str], None] = print,
+        measure: bool = True,
+    ) -> None:
         self.study = study
         self.shared = folder  # with the other studies
         self.folder = folder / study.name
         self.say = say
+        self.measure = measure
         calm(MMLogger.get_current_instance())  # of what is timed; a training has its own
         self.evaluation = Evaluation(study)
-        (self.folder / 'results').mkdir(parents=True, exist_ok=True)
         self._times: dict[str, float] | None = None
 
     def prepare(self, names: Iterable[str], seeds: int) -> None:
@@ -70,12 +82,18 @@ class StudyRunner:
             seeds: How many of each.
 
         Raises:
-            ConfigError: A tool failed, a training's config is wrong, or a checkpoint that a run
-                starts from is not there.
+            ConfigError: A tool failed, a training's config is wrong, a checkpoint that a run
+                starts from is not there, or a library is missing.
         """
+        if self.study.evaluation.get('attentive') and find_spec('mmaction') is None:
+            raise ConfigError(
+                'evaluation.attentive needs mmaction2, which is not installed; without the '
+                'attentive probe, which is another evaluation with results of its own: '
+                '--cfg-options evaluation.attentive=None'
+            )
         for name in names:
             for seed in range(seeds):
-                self.study.runs[name].checkpoint_of(seed)
+                self.study.runs[name].checkpoint_of(seed)  # raises, where it is not there
         for need in (need for run in self.study.runs.values() for need in run.needs):
             need.make(self.say)
         check_stages(self.study)
@@ -84,36 +102,42 @@ class StudyRunner:
     def times(self) -> dict[str, float]:
         """Seconds per step of each stage, by digest, and of finetuning.
 
-        Measured once. What a study gets later is measured in turn with the reference, and told in
-        the seconds of the first time, so that budgets that were given stay as they are.
+        Those of later runs are measured in turn with the reference and scaled to its first time, so
+        that earlier budgets stay; with another reference, all are measured again.
         """
         if self._times is None:
             path = self.folder / 'step_times.json'
             stages = {s.digest: s for run in self.study.runs.values() for s in run.stages}
-            needed = {*stages, 'finetune'}
-            with locked(path, lambda: self.say('another process measures times: waiting for it')):
-                known = json.loads(path.read_text()) if path.is_file() else {}
-                if not needed <= set(known):
-                    known = self._measure(stages, known)
-                    write_text(path, json.dumps(known, indent=1))
-            self._times = {key: known[key] for key in needed}
+            finetune = f'finetune-{self.evaluation.digest}'
+            needed = {*stages, finetune}
+            known = _read_times(path)
+            if self.measure and not needed <= known.keys():
+                with locked(path, lambda: self.say('waiting for times, which another measures')):
+                    known = _read_times(path)
+                    if not needed <= known.keys():
+                        known = self._measure(stages, finetune, known)
+                        write_text(path, json.dumps(known, indent=1))
+            self._times = {key: known[key] for key in stages if key in known}
+            if finetune in known:
+                self._times['finetune'] = known[finetune]
         return self._times
 
-    def _measure(self, stages: Mapping[str, Stage], known: Mapping[str, float]) -> dict:
-        """The seconds that are known, and those of stages (or finetuning) that are not."""
+    def _measure(
+        self, stages: Mapping[str, Stage], finetune: str, known: Mapping[str, float]
+    ) -> dict[str, float]:
+        """The seconds that are known, and those of stages and of finetuning that are not."""
         reference = self.study.runs[self.study.reference].stages[-1].digest
         if reference not in known:
             known = {}
-        names = [key for key in [*stages, 'finetune'] if key not in known or key == reference]
+        names = [key for key in [*stages, finetune] if key not in known or key == reference]
         self.say(f'measuring the time per step of {len(names)} trainings, in turn')
         timers = {
             key: StepTimer(stages[key].cfg) if key in stages else self.evaluation.time_finetuning
             for key in names
         }
-        with fastest_threads():  # as trainings have them
-            found = measure_in_turn(timers, self.say)
-        faster = known.get(reference, found[reference]) / found[reference]
-        return {key: seconds * faster for key, seconds in found.items()} | known
+        found = measure_in_turn(timers, self.say)
+        scale = known.get(reference, found[reference]) / found[reference]
+        return {key: seconds * scale for key, seconds in found.items()} | known
 
     def budget(self, run: Run, unit: str) -> Budget:
         """Return the budget of a run."""
@@ -126,7 +150,11 @@ class StudyRunner:
         if not path.is_file() or tuned is None:
             return None
         result = json.loads(path.read_text())
-        return result if result['key'] == self._key(tuned, unit, seed) else None
+        try:
+            key = self._key(tuned, unit, seed)
+        except KeyError:  # one of its trainings has no time: as it is now, it was never run
+            return None
+        return result if result['key'] == key else None
 
     def results(self, unit: str, seeds: int) -> dict[str, list[dict]]:
         """Return all stored results by the name of the run, in the order of the seeds."""
@@ -146,6 +174,7 @@ class StudyRunner:
             f'{budget.finetune_steps} of finetuning'
         )
         path = self._path(run, unit, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             self.say(f'{path} is of other settings and will be replaced; --work-dir keeps both')
         checkpoint, explained = self._train(run, budget.steps, seed)
@@ -176,11 +205,14 @@ class StudyRunner:
         frozen = {key: value for key, value in settings.items() if key != 'finetune'}
 
         def probe() -> dict:
-            return self.evaluation.probe(self.evaluation.encoder(run, checkpoint, seed))
+            encoder = self.evaluation.encoder(run, checkpoint, seed)
+            with fastest_threads(encoder):
+                return self.evaluation.probe(encoder)
 
         def finetune() -> dict:
             encoder = self.evaluation.encoder(run, checkpoint, seed)
-            return self.evaluation.finetune(encoder, steps, seed, run.finetune)
+            with fastest_threads(encoder):
+                return self.evaluation.finetune(encoder, steps, seed, run.finetune)
 
         how = {**settings['finetune'], **run.finetune}
         tuned = [source, seed, steps, how, settings['data'], settings['labels']]
@@ -191,10 +223,8 @@ class StudyRunner:
         """What was found for something that is described, or is found now."""
         path = self.shared / 'evaluations' / f'{digest(described)}.json'
         if not path.is_file():
-            path.parent.mkdir(exist_ok=True)
-            with fastest_threads():
-                found = make()
-            write_text(path, json.dumps(found))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps(make()))
         return json.loads(path.read_text())
 
     def trials(self, run: Run) -> dict[float, float]:
@@ -228,11 +258,11 @@ class StudyRunner:
             tried = run.at_rate(rate)
             checkpoint, _ = self._train(tried, steps, search.seed)
             encoder = self.evaluation.encoder(tried, checkpoint, search.seed)
-            with fastest_threads():
+            with fastest_threads(encoder):
                 scores.append(self.evaluation.trial(encoder, search.test or {}, self.study.judge))
             self.say(f'{run.name}, trial of lr {rate:g}: steps {steps}, {100 * scores[-1]:.1f} %')
         path = self.folder / 'search' / f'{run.name}.json'
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(dict(key=self._search_key(run), scores=scores, steps=steps)))
 
     def _search_key(self, run: Run) -> str:
@@ -245,6 +275,8 @@ class StudyRunner:
     def _train(self, run: Run, steps: Sequence[int], seed: int) -> tuple[Path | None, dict]:
         """The checkpoint of the last stage, and what its targets explain."""
         checkpoint, explained = run.checkpoint_of(seed), {}
+        for need in run.needs:  # again, where another study has made its own in the same place
+            need.make(self.say)
         for stage, count in zip(run.stages, steps, strict=True):
             checkpoint, explained = train_stage(
                 stage, count, seed, checkpoint, self.shared / 'stages', run.needs, self.say

@@ -14,6 +14,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
+from ..engine.hooks.threads_hook import fastest_threads
 from ..engine.runner import CalmRunner
 from ..utils.files import locked, write_text
 from .needs import Need
@@ -57,10 +58,11 @@ class StepTimer:
         model = MODELS.build(self.cfg.model).to(get_device())
         optim_wrapper = build_optim_wrapper(model, self.cfg.optim_wrapper)
         marks = []
-        for _ in range(WARM_UP + TIMED):
+        with fastest_threads(model):
+            for _ in range(WARM_UP + TIMED):
+                marks.append(clock())
+                model.train_step(self.batch, optim_wrapper)
             marks.append(clock())
-            model.train_step(self.batch, optim_wrapper)
-        marks.append(clock())
         return [end - start for start, end in zip(marks, marks[1:], strict=False)][WARM_UP:]
 
 
@@ -102,7 +104,7 @@ def train_stage(
 
     The schedule is stretched to the number of steps. What is trained has a folder named by its
     content, so that runs which have a stage in common train it once; a process waits for another
-    that trains it.
+    on this machine that trains it.
 
     Args:
         stage: Config and overrides.
@@ -110,7 +112,7 @@ def train_stage(
         seed: Of weights, masks and the order of the samples.
         parent: Checkpoint of the stage before.
         folder: For all stages of the study.
-        needs: What was made before; a stage counts as done with those that it was trained with.
+        needs: What tools made for the run; with others, it is another training.
         say: Is told if it has to wait.
 
     Returns:
@@ -121,10 +123,11 @@ def train_stage(
     key = digest([stage.digest, steps, seed, name, *(need.description() for need in needs)])
     work_dir = folder / f'{stage.config.stem}-{key}'
     checkpoint, done = work_dir / 'last.pth', work_dir / 'done.json'
-    with locked(work_dir, lambda: say(f'another process trains {work_dir.name}: waiting for it')):
-        if not done.is_file():
-            explained = _train(stage, steps, seed, parent, work_dir)
-            write_text(done, json.dumps(explained))
+    if not done.is_file():
+        with locked(work_dir, lambda: say(f'waiting for {work_dir.name}, which another trains')):
+            if not done.is_file():
+                explained = _train(stage, steps, seed, parent, work_dir)
+                write_text(done, json.dumps(explained))
     return checkpoint, json.loads(done.read_text())
 
 

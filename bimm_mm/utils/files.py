@@ -175,11 +175,15 @@ def _sync(path: Path) -> None:
 def locked(path: str | os.PathLike, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Keep other processes of this machine from what is made at ``path``, until the block ends.
 
-    Next to it lies a file of its name and ``.lock``, which says nothing.
+    Other threads wait, too; the same one must not ask again. Next to it lies an empty file of its
+    name and ``.lock``, which stays.
 
     Args:
         path: The file or folder; it need not be there.
-        waiting: Called once where another process has the lock.
+        waiting: Called once where somebody else has the lock.
+
+    Raises:
+        OSError: The folder cannot be written to.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,8 @@ _base_ = ['./table7_hard_shapes.py']
 title = 'Why motion is lost in finetuning, on hard clips'
 about = (
     'BIMM, V1 on visible patches, with the steps of table7_hard_shapes.py, and the same encoder '
-    'never pretrained. "Without positions in time": all frames have the positions of the image.'
+    'never pretrained. "Without positions in time": all frames of the encoder have the positions '
+    'of the image; decoders keep theirs.'
 )
 default = _base_.runs['default']['stages']
 without_time = dict(without_time=True)
@@ -20,7 +21,6 @@ def joint(label, **options):
 
 
 runs = dict(
-    _delete_=True,
     default=dict(label='pretrained', stages=default),
     default_without=dict(
         label='pretrained, finetuned without positions in time',
@@ -37,10 +37,6 @@ runs = dict(
     ),
 )
 units = ['steps']
-questions = [
-    dict(
-        name='motion after finetuning',
-        rows=dict.fromkeys(name for name in runs if name != '_delete_'),
-    )
-]
+questions = [dict(name='motion after finetuning', rows=dict.fromkeys(runs))]
+runs['_delete_'] = True
 judge = ['motion']

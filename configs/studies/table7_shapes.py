@@ -4,12 +4,12 @@ _base_ = ['./_evaluation.py']
 
 title = "The paper's ablations (table 7) on generated shapes"
 about = """
-The rows of table 7 with the encoder, the data and the schedule of the demo: 6 blocks of width 96,
-generated clips of 8 frames of 32x32 pixels. The paper's rows have the same epochs, here they have
-the same seconds. Its ventral pretraining on ImageNet-1K is one on ten times as many frames of other
-clips here, that on UCF101 is one on first frames of the clips that the joint stage sees. Its stage
-ends 4-8-12, 2-4-12 and 6-9-12 of 12 blocks are 2-4-6, 1-2-6 and 3-5-6 of 6. Mask ratios are rounded
-to whole patches, 16 in a frame: 0.94 stands for 0.95, 0.88 for 0.9.
+The rows of table 7 with the encoder and the schedule of the demo: 6 blocks of width 96, generated
+clips of 8 frames of 32x32 pixels. The paper's rows have the same epochs, here they have the same
+seconds. Ventral pretraining on ImageNet-1K is here on ten times as many frames, of other clips, and
+that on UCF101 on the first frames of the clips that the joint stage sees. The paper's stage ends
+4-8-12, 2-4-12 and 6-9-12 of 12 blocks are 2-4-6, 1-2-6 and 3-5-6 of 6. Mask ratios are rounded to
+whole patches, 16 in a frame: 0.94 stands for 0.95, 0.88 for 0.9.
 """
 
 joint = '../bimm/demo/joint_shapes.py'

@@ -16,6 +16,7 @@ from bimm_mm.config.check import ConfigError
 from bimm_mm.evaluation.functional.linear_probe import fit_linear_probe
 from bimm_mm.studies import Report, StudyRunner, evaluate, read_study
 from bimm_mm.studies.evaluate import Evaluation, choose_few
+from bimm_mm.studies.needs import Need
 from bimm_mm.studies.plan import digest, share_out
 from bimm_mm.studies.scores import difference, kinds_of, leaders, summary, verdict
 from bimm_mm.studies.training import fit_schedule, measure_in_turn, train_stage
@@ -142,24 +143,25 @@ def test_every_row_of_table_7_is_run_on_hard_clips():
     easy, hard = (
         read_study(REPO / f'configs/studies/{name}_shapes.py') for name in ('table7', 'table7_hard')
     )
-    assert list(hard.runs) == [*easy.runs, 'videomae_low'] and hard.questions == easy.questions
+    assert list(hard.runs) == [*easy.runs, 'videomae_low']
+    assert hard.questions[:-1] == easy.questions
     clips = hard.evaluation['options']['probe_test.dataset']
+    default = hard.runs['default'].stages
     for run in hard.runs.values():
         for stage in run.stages:
             data = stage.cfg.train_dataloader.dataset
             assert (data.shapes, data.cache) == (clips['shapes'], clips['cache'])
             assert data.seed not in (clips['seed'], hard.evaluation['finetune']['dataset']['seed'])
-            branches = [stage.cfg.model.get(name) for name in ('ventral', 'dorsal')]
-            targets = [target for b in branches if b for target in b.targets]
-            contours = [t for t in targets if t.type == 'EdgeContourTarget']
-            assert {(t.low, t.high) for t in contours} <= {(0.2, 0.3)}
-            without = run.name.startswith('videomae') or run.name == 'targets_v1_last'
-            assert bool(contours) != (without and len(branches) == 2 and stage is run.stages[-1])
-        assert [s.steps for s in run.stages[:-1]] == [hard.runs['default'].stages[0].steps] * (
-            len(run.stages) - 1
-        )
-    large, default = (hard.runs[name].stages[0].cfg for name in ('init_large', 'default'))
-    assert large.train_dataloader.dataset.length == 10 * default.train_dataloader.dataset.length
+            branches = [stage.cfg.model.get(name, {}) for name in ('ventral', 'dorsal')]
+            targets = [target for branch in branches for target in branch.get('targets', ())]
+            contours = {(t.low, t.high) for t in targets if t.type == 'EdgeContourTarget'}
+            has_none = run.name.startswith('videomae') or (
+                run.name == 'targets_v1_last' and stage is run.stages[-1]
+            )
+            assert contours == (set() if has_none else {(0.2, 0.3)})
+        assert all(stage.steps == default[0].steps for stage in run.stages[:-1])
+    frames = hard.runs['init_large'].stages[0].cfg.train_dataloader.dataset
+    assert frames.length == 10 * default[0].cfg.train_dataloader.dataset.length
 
 
 def test_runs_get_the_same_seconds_or_the_same_steps(folder):
@@ -562,8 +564,9 @@ def test_what_was_trained_with_another_need_is_not_taken(folder, monkeypatch):
         trained.append(of[-1].name)
         return {}
 
-    trained = []
+    trained, made = [], []
     monkeypatch.setattr('bimm_mm.studies.training._train', train)
+    monkeypatch.setattr(Need, 'make', lambda self, say: made.append(self.arguments[3]))
     monkeypatch.setattr(StudyRunner, '_evaluate', lambda *of: {})
     runner = StudyRunner(study('4'), folder / 'out', print)
     runner.run(runner.study.runs['other'], 'steps', 0)
@@ -572,6 +575,7 @@ def test_what_was_trained_with_another_need_is_not_taken(folder, monkeypatch):
     assert runner.result(runner.study.runs['other'], 'steps', 0) is None
     runner.run(runner.study.runs['other'], 'steps', 0)
     assert len(set(trained)) == 2
+    assert made == ['4', '5']  # again, as another study may have made its own there
 
 
 def test_finetuning_for_other_labels_is_not_taken(searching, folder, monkeypatch):
@@ -593,22 +597,33 @@ def test_finetuning_for_other_labels_is_not_taken(searching, folder, monkeypatch
 def test_a_run_that_comes_later_leaves_the_budgets_as_they_are(folder, monkeypatch):
     def measure(timers, say):
         measured.append(set(timers))
-        return {key: slow * (2.0 if key == 'finetune' else 1.0) for key in timers}
+        return {key: slow * (2.0 if key.startswith('finetune') else 1.0) for key in timers}
+
+    def runner(**settings):
+        return StudyRunner(read_study(folder / 'small.py'), folder / 'out', print, **settings)
 
     measured, slow = [], 1.0
     monkeypatch.setattr('bimm_mm.studies.runner.measure_in_turn', measure)
-    runner = StudyRunner(read_study(folder / 'small.py'), folder / 'out', print)
-    first = runner.times
-    reference = runner.study.runs['both'].stages[-1].digest
+    assert runner(measure=False).times == {}
+    first = runner()
+    reference = first.study.runs['both'].stages[-1].digest
+    assert first.times['finetune'] == 2.0 and len(measured[0]) == len(first.times)
     text = (folder / 'small.py').read_text()
-    faster = dict(config='joint.py', options={'optim_wrapper.optimizer.lr': 1.0})
-    new = f'new=dict(stages=[{faster}]),\n    scratch='
+    other_rate = dict(config='joint.py', options={'optim_wrapper.optimizer.lr': 1.0})
+    new = f'new=dict(stages=[{other_rate}]),\n    scratch='
     (folder / 'small.py').write_text(text.replace('scratch=', new))
+    report = runner(measure=False)
+    assert report.times == first.times
+    assert report.result(report.study.runs['new'], 'steps', 0) is None
     slow = 3.0  # as the machine is busy now
-    runner = StudyRunner(read_study(folder / 'small.py'), folder / 'out', print)
-    added = runner.study.runs['new'].stages[-1].digest
-    assert runner.times == first | {added: 1.0}
-    assert measured == [set(first), {added, reference}]
+    added = report.study.runs['new'].stages[-1].digest
+    assert runner().times == first.times | {added: 1.0}
+    assert measured[1:] == [{added, reference}]
+    # finetuning with other batches is another training
+    text = (folder / 'small.py').read_text().replace('batch_size=4', 'batch_size=8')
+    (folder / 'small.py').write_text(text)
+    assert runner().times == first.times | {added: 1.0}
+    assert len(measured) == 3 and len(measured[2] - {reference}) == 1
 
 
 def test_a_process_waits_for_another_that_trains_the_same(folder, monkeypatch):
@@ -622,20 +637,24 @@ def test_a_process_waits_for_another_that_trains_the_same(folder, monkeypatch):
         assert go_on.wait(60)
         return {}
 
+    def start(*settings):
+        thread = threading.Thread(target=train_stage, args=settings, daemon=True)
+        thread.start()
+        return thread
+
     monkeypatch.setattr('bimm_mm.studies.training._train', train)
     settings = (stage, 3, 0, None, folder / 'stages', ())
-    first = threading.Thread(target=train_stage, args=settings)
-    first.start()
+    first = start(*settings)
     assert began.wait(60)
-    second = threading.Thread(target=train_stage, args=(*settings, said.append))
-    second.start()
+    second = start(*settings, said.append)
     while not said:
+        assert second.is_alive()
         time.sleep(0.01)
     go_on.set()
     first.join(60)
     second.join(60)
     assert len(trained) == 1
-    assert said == [f'another process trains {trained[0].name}: waiting for it']
+    assert said == [f'waiting for {trained[0].name}, which another trains']
 
 
 def test_evaluations_compute_with_the_threads_of_trainings(searching, folder, monkeypatch):
@@ -643,6 +662,7 @@ def test_evaluations_compute_with_the_threads_of_trainings(searching, folder, mo
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr('bimm_mm.engine.hooks.threads_hook.fastest', lambda *of: 1)
     monkeypatch.setattr('bimm_mm.engine.hooks.threads_hook._picked', {})
+    monkeypatch.setattr('bimm_mm.engine.hooks.threads_hook.get_device', lambda: 'cpu')
     monkeypatch.setattr(StudyRunner, '_train', lambda *of: (None, {}))
     threads = []
 
@@ -734,9 +754,11 @@ def test_what_would_fail_later_is_told_before_anything_is_timed(folder, monkeypa
         runner.prepare(['start'], 2)
     more = 'attentive=dict(steps=3), probe_few=22'
     (folder / 'small.py').write_text(text.replace('probe_few=22', more))
-    monkeypatch.setattr(evaluate, 'find_spec', lambda name: None)
+    monkeypatch.setattr('bimm_mm.studies.runner.find_spec', lambda name: None)
+    runner = StudyRunner(read_study(folder / 'small.py'), folder / 'work')  # enough for a report
     with pytest.raises(ConfigError, match='evaluation.attentive needs mmaction2'):
-        StudyRunner(read_study(folder / 'small.py'), folder / 'work')
+        runner.prepare([], 1)
+    assert not (folder / 'work').exists()
 
 
 def test_a_config_that_counts_epochs_is_made_to_count_steps():

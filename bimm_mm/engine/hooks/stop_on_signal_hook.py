@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -75,7 +76,10 @@ class StopOnSignalHook(Hook):
             signal.signal(number, handler)
         self._before = {}
 
-    after_failure = after_train
+    def after_failure(self, runner: Runner) -> None:
+        """Restore them after an error; who asked to stop may ask once more while it is done."""
+        if not isinstance(sys.exc_info()[1], SystemExit):
+            self.after_train(runner)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None

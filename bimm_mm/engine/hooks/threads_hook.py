@@ -20,7 +20,8 @@ from ...models.layers import TransformerBlock
 SAMPLES, TOKENS, WIDTH = 8, 64, 96
 ROUNDS = 7
 HOPELESS = 2  # times the best: not tried again
-_picked: dict[int, int] = {}  # by the number there was; once for a process, so that runs are alike
+# by the number there was and the width; once for a process, so that runs are alike
+_picked: dict[tuple[int, int], int] = {}
 
 
 @HOOKS.register_module()
@@ -81,11 +82,15 @@ class ThreadsHook(Hook):
 
 
 @contextmanager
-def fastest_threads() -> Iterator[None]:
-    """Compute with the number of threads that a training would take, until the block ends."""
+def fastest_threads(model: nn.Module) -> Iterator[None]:
+    """Compute with the number of threads that a training takes, until the block ends.
+
+    Args:
+        model: With blocks of the width that is trained.
+    """
     before = torch.get_num_threads()
     if _may_choose() and get_device() == 'cpu':
-        torch.set_num_threads(_pick(TransformerBlock(WIDTH, 3), ROUNDS))
+        torch.set_num_threads(_pick(first_block(model), ROUNDS))
     try:
         yield
     finally:
@@ -101,9 +106,14 @@ def _may_choose() -> bool:
 def _pick(block: nn.Module, rounds: int) -> int:
     """The number of threads that was fastest in a trial, made once in a process."""
     now = torch.get_num_threads()
-    if now not in _picked:
-        _picked[now] = fastest(block, now, rounds)
-    return _picked[now]
+    key = now, _width(block)
+    if key not in _picked:
+        _picked[key] = fastest(block, now, rounds)
+    return _picked[key]
+
+
+def _width(block: nn.Module) -> int:
+    return next(p.shape[-1] for p in block.parameters() if p.dim() == 2)
 
 
 def first_block(model: nn.Module) -> nn.Module:
@@ -128,7 +138,7 @@ def fastest(block: nn.Module, most: int, rounds: int) -> int:
         most: Threads that there are; half as many, and so on, are tried.
         rounds: How often.
     """
-    width = next(p.shape[-1] for p in block.parameters() if p.dim() == 2)
+    width = _width(block)
     generator = torch.Generator().manual_seed(0)  # a trial must not change what is drawn later
     x = torch.randn(SAMPLES, TOKENS, width, generator=generator)
     numbers = [most]

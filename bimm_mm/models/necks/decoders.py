@@ -25,8 +25,8 @@ class StageDecoder(BaseModule):
         grid_size: Token grid (T', H', W').
         embed_dims: Width W of the decoder.
         video: Whether the tokens are cubes of a clip, whose positions hold the time, too.
-        time_positions: How they hold it: 'added' (our choice), 'divided' or 'sequence'
-            (VideoMAE's); see :func:`sincos_position_embedding`.
+        time_positions: How they hold it: 'added' (our choice), 'divided', 'sequence' (VideoMAE's)
+            or 'none'; see :func:`sincos_position_embedding`.
     """
 
     predicts = 'masked'

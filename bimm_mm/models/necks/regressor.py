@@ -38,8 +38,8 @@ class RegressorDecoder(BaseModule):
         drop_path: Probability of leaving out a residual branch (CAE: 0.1; our choice: 0).
         layer_scale: What residual branches are multiplied by at first (CAE: 0.1 for base, 1e-5 for
             large).
-        time_positions: How the positions of clips hold the time: 'added' (our choice), 'divided' or
-            'sequence' (VideoMAE's); see :func:`sincos_position_embedding`.
+        time_positions: How the positions of clips hold the time: 'added' (our choice), 'divided',
+            'sequence' (VideoMAE's) or 'none'; see :func:`sincos_position_embedding`.
 
     A branch fills in everything up to ``video``. Linear layers start Xavier-uniform, one of CAE's
     two ways; the other, a fixed spread of 0.02, is too small for narrow regressors. Output

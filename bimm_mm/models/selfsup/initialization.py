@@ -21,7 +21,7 @@ def load_ventral_encoder(
 
     Blocks, norms, class token and patch embedding are taken over, the latter inflated for clips.
     Positions are taken over, too; those of clips add their code of the time to them (where
-    ``time_positions`` divides or counts them, they stay as they are). Norms of stages which the
+    ``time_positions`` is 'divided' or 'sequence', they stay as they are). Norms of stages which the
     checkpoint's encoder did not have start anew.
 
     Args:

@@ -1,20 +1,22 @@
 """Hooks that set something for the process: garbage collection, threads, signals, workers."""
 
-import builtins
 import gc
 import multiprocessing
 import os
 import signal
+from functools import partial
 from types import SimpleNamespace
 
+import mmengine
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
 
 from bimm_mm.engine import GarbageCollectionHook, MatmulPrecisionHook
 from bimm_mm.engine.hooks import threads_hook, worker_processes_hook
-from bimm_mm.engine.runner import CalmRunner
+from bimm_mm.engine.runner import CalmRunner, CheckedLoop
 
 
 @pytest.fixture(autouse=True)
@@ -69,40 +71,55 @@ class Numbers(torch.utils.data.Dataset):
 
 @MODELS.register_module()
 class Fails(BaseModel):
-    """Raises an error in its second step."""
+    """Does something in its second step that ends the training."""
 
-    def __init__(self, error):
+    def __init__(self, end):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.ones(1))
-        self.error, self.seen = error, []
+        self.end, self.seen = end, []
 
     def forward(self, inputs, mode='tensor'):
         if self.seen:
-            raise getattr(builtins, self.error)
+            ENDS[self.end]()
         workers = len(multiprocessing.active_children())
-        self.seen = [gc.isenabled(), torch.get_num_threads(), process_state()[2], workers]
+        self.seen = [gc.isenabled(), torch.get_num_threads(), handlers(), workers]
         return dict(loss=self.weight.sum())
 
 
-def process_state():
-    """What a training changes in its process, but for the workers."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    return gc.isenabled(), torch.get_num_threads(), handlers
+def fail():
+    raise RuntimeError('out of memory')
 
 
-@pytest.mark.parametrize('error', ['RuntimeError', 'KeyboardInterrupt'])
-def test_a_process_whose_training_fails_is_as_before(tmp_path, monkeypatch, error):
+def press_ctrl_c(times):
+    for _ in range(times):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+ENDS = dict(error=fail, ctrl_c=partial(press_ctrl_c, 1), twice=partial(press_ctrl_c, 2))
+
+
+def handlers():
+    return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+
+@pytest.mark.parametrize(
+    ('end', 'raised'),
+    [('error', RuntimeError), ('ctrl_c', SystemExit), ('twice', KeyboardInterrupt)],
+)
+def test_a_process_whose_training_ends_early_is_as_before(tmp_path, monkeypatch, end, raised):
     for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads_hook, 'fastest', lambda block, most, rounds: 1)
+    monkeypatch.setattr(threads_hook, '_picked', {})
     monkeypatch.setattr(worker_processes_hook, 'cores_and_processes', lambda: (2, 1))
+    monkeypatch.setattr(mmengine.runner.runner, 'get_device', lambda: 'cpu')
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        before = process_state()
+        before = handlers()
         runner = CalmRunner.from_cfg(
             dict(
-                model=dict(type='Fails', error=error),
+                model=dict(type='Fails', end=end),
                 work_dir=str(tmp_path),
                 train_dataloader=dict(
                     batch_size=1,
@@ -124,11 +141,32 @@ def test_a_process_whose_training_fails_is_as_before(tmp_path, monkeypatch, erro
                 experiment_name=f'{tmp_path.name} {os.getpid()}',
             )
         )
-        with pytest.raises(getattr(builtins, error)):
+        with pytest.raises(raised):
             runner.train()
-        collecting, picked, handlers, workers = runner.model.seen
-        assert not collecting and picked == 1 and handlers != before[2] and workers
-        assert process_state() == before
+        collecting, picked, during, workers = runner.model.seen
+        assert not collecting and picked == 1 and during != before and workers
+        assert gc.isenabled() and torch.get_num_threads() == 2
+        # who asked to stop may ask once more, while the process ends
+        assert handlers() == (during if end == 'ctrl_c' else before)
+        for worker in multiprocessing.active_children():
+            worker.join(60)
         assert not multiprocessing.active_children()
     finally:
         torch.set_num_threads(threads)
+
+
+def test_one_hook_that_cannot_set_back_does_not_keep_the_others_from_it(tmp_path):
+    class Broken(Hook):
+        def after_failure(self, runner):
+            raise OSError('gone')
+
+    class Quiet(Hook):
+        def after_failure(self, runner):
+            calls.append(runner)
+
+    calls, warned = [], []
+    runner = SimpleNamespace(
+        hooks=[Quiet(), Broken(), Quiet()], logger=SimpleNamespace(warning=warned.append)
+    )
+    CheckedLoop._set_back(runner)
+    assert calls == [runner, runner] and warned == ['Broken could not set back: gone']

@@ -47,6 +47,9 @@ def test_clips_have_the_places_of_the_checkpoint(tmp_path, size):
         load_ventral_encoder(backbone, str(tmp_path / 'image.pth'))
     torch.testing.assert_close(video.pos_embed, plain.pos_embed + code)
     assert (plain.pos_embed - encoder().pos_embed).abs().max() > 0.1
+    timeless = encoder(frames=4, time_positions='none')
+    load_ventral_encoder(timeless, str(tmp_path / 'image.pth'))
+    assert torch.equal(timeless.pos_embed, plain.pos_embed.expand_as(video.pos_embed))
     divided = encoder(frames=4, time_positions='divided')
     own = divided.pos_embed.clone()
     load_ventral_encoder(divided, str(tmp_path / 'image.pth'))
