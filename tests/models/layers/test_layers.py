@@ -109,7 +109,9 @@ def test_clip_positions_are_those_of_the_image_and_a_code_of_the_time():
 
 
 def test_unknown_way_to_hold_the_time():
-    with pytest.raises(ValueError, match="time='learned' must be 'added', 'divided', 'sequence' or"):
+    with pytest.raises(
+        ValueError, match="time='learned' must be 'added', 'divided', 'sequence' or"
+    ):
         sincos_position_embedding(24, (4, 3, 5), 'learned')
 
 
