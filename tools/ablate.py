@@ -86,12 +86,8 @@ def main() -> None:
                         runner.run(run, unit, seed)
                         report.write()
         print(report.write())
-        if args.report_only and not any(
-            runner.result(study.runs[name], unit, seed)
-            for unit in study.units
-            for name in names
-            for seed in range(args.seeds)
-        ):
+        found = (runner.results(unit, args.seeds).values() for unit in study.units)
+        if args.report_only and not any(map(any, found)):
             say('none of the results is of these settings: without --report-only they are made')
     except KeyboardInterrupt:
         say(STOPPED)

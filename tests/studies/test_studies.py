@@ -514,15 +514,19 @@ def test_a_run_starts_from_a_checkpoint_that_is_there(folder, monkeypatch):
         runner.run(study.runs['random'], 'steps', 1)
 
 
-def test_what_a_run_needs_is_made_once_and_its_cost_told(folder):
-    need = dict(
+def codebook(folder, codes='4'):
+    """An entry of ``needs``."""
+    return dict(
         tool='dataset_converters/make_codebook.py',
         config='joint.py',
         makes=str(folder / 'codes.pth'),
-        arguments=['--patch-size', '8', '--num-codes', '4', '--samples', '6'],
+        arguments=['--patch-size', '8', '--num-codes', codes, '--samples', '6'],
     )
+
+
+def test_what_a_run_needs_is_made_once_and_its_cost_told(folder):
     text = (folder / 'small.py').read_text()
-    text = text.replace("label='Other',", f"label='Other', needs=[{need!r}],")
+    text = text.replace("label='Other',", f"label='Other', needs=[{codebook(folder)!r}],")
     (folder / 'small.py').write_text(text)
     said = []
     study = read_study(folder / 'small.py')
@@ -545,17 +549,11 @@ def test_what_a_run_needs_is_made_once_and_its_cost_told(folder):
 
 def test_what_was_trained_with_another_need_is_not_taken(folder, monkeypatch):
     monkeypatch.setattr('bimm_mm.studies.training.ROUNDS', 1)
-    need = dict(
-        tool='dataset_converters/make_codebook.py',
-        config='joint.py',
-        makes=str(folder / 'codes.pth'),
-        arguments=['--patch-size', '8', '--num-codes', '4', '--samples', '6'],
-    )
     text = (folder / 'small.py').read_text()
 
     def study(codes):
-        need['arguments'][3] = codes
-        changed = text.replace("label='Other',", f"label='Other', needs=[{need!r}],")
+        needs = [codebook(folder, codes)]
+        changed = text.replace("label='Other',", f"label='Other', needs={needs!r},")
         (folder / 'small.py').write_text(changed)
         return read_study(folder / 'small.py')
 

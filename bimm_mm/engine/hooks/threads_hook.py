@@ -63,7 +63,7 @@ class ThreadsHook(Hook):
         if not _may_choose() or not on_cpu or is_distributed():
             return
         self._before = now = torch.get_num_threads()
-        picked = self._resumed or _pick(first_block(runner.model), self.rounds)
+        picked = self._resumed or _pick(runner.model, self.rounds)
         torch.set_num_threads(picked)
         why = 'as before' if self._resumed else 'the fastest in a trial'
         runner.logger.info(f'{picked} of {now} threads compute, {why} (OMP_NUM_THREADS sets them)')
@@ -90,7 +90,7 @@ def fastest_threads(model: nn.Module) -> Iterator[None]:
     """
     before = torch.get_num_threads()
     if _may_choose() and get_device() == 'cpu':
-        torch.set_num_threads(_pick(first_block(model), ROUNDS))
+        torch.set_num_threads(_pick(model, ROUNDS))
     try:
         yield
     finally:
@@ -103,13 +103,19 @@ def _may_choose() -> bool:
     return not told and torch.get_num_threads() > 1
 
 
-def _pick(block: nn.Module, rounds: int) -> int:
-    """The number of threads that was fastest in a trial, made once in a process."""
+def _pick(model: nn.Module, rounds: int) -> int:
+    """The number of threads that was fastest in a trial, made once in a process for each width."""
+    block = _find_block(model)
     now = torch.get_num_threads()
-    key = now, _width(block)
+    key = now, WIDTH if block is None else _width(block)
     if key not in _picked:
-        _picked[key] = fastest(block, now, rounds)
+        _picked[key] = fastest(first_block(model), now, rounds)
     return _picked[key]
+
+
+def _find_block(model: nn.Module) -> TransformerBlock | None:
+    blocks = (module for module in model.modules() if isinstance(module, TransformerBlock))
+    return next(blocks, None)
 
 
 def _width(block: nn.Module) -> int:
@@ -118,8 +124,7 @@ def _width(block: nn.Module) -> int:
 
 def first_block(model: nn.Module) -> nn.Module:
     """A copy of the first Transformer block of a model, else one of no great width."""
-    blocks = (module for module in model.modules() if isinstance(module, TransformerBlock))
-    block = next(blocks, None)
+    block = _find_block(model)
     if block is None:
         return TransformerBlock(WIDTH, 3)
     block = copy.deepcopy(block).requires_grad_(True)  # it may be frozen
